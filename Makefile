@@ -1,0 +1,32 @@
+# make repro: zeros to formula. make test: the tests. Both set up everything they need.
+PYTHON ?= python3
+VENV   := .venv
+READY  := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: repro test lint setup clean
+
+repro: $(READY)
+	python -m pipeline.check
+	dvc repro
+	@python -m pipeline.table
+
+test: $(READY)
+	pytest
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+	mypy
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt pipeline/plots_page.py
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v < (3, 14) and f"zetalib needs Python 3.11 to 3.13, this is {v.major}.{v.minor}: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(VENV)/bin/python -m pipeline.plots_page
+	touch $@
+
+clean:
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis dvc_plots

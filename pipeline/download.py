@@ -1,0 +1,15 @@
+"""Stage download: zeros from the chosen source, as archive files with a manifest."""
+
+from zetalib import params, sources
+from zetalib.errors import run_stage
+
+
+def main() -> None:
+    manifest = sources.fetch(params.load().download, "data/raw")
+    print(
+        f"{manifest['zeros']:,} zeros in {len(manifest['files'])} files from {manifest['source']}"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,28 @@
+"""Stage evaluate: score the forecaster on the val tail, write the forecasts and the plots' data."""
+
+from zetalib import atomic, evaluate, forecasts, model, params, window
+from zetalib.errors import run_stage
+
+
+def main() -> None:
+    p = params.load().evaluate
+    network = model.load("data/model")
+    windows = window.load("data/windows", "val")
+    found = forecasts.forecast(network, windows)
+    forecasts.write("data/forecasts/val.parquet", found, "val")
+    metrics, plots = evaluate.evaluate(
+        found,
+        windows.spacing.numpy().ravel(),
+        forecasts.next_spacing(network),
+        evaluate.read_calibrator("data/calibrator.json"),
+        p,
+    )
+    for name, table in plots.items():
+        atomic.write_bytes(f"plots/{name}.csv", table.to_csv(index=False).encode())
+    evaluate.draw_forecasts(found, "plots/forecasts.svg")
+    atomic.write_json("metrics/evaluate.json", metrics)
+    print(" | ".join(f"{name} {metrics[name]:.4f}" for name in ("nll", "mae", "crps", "pit_std")))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zetalib import fixed, manifest, params, platt
+from zetalib.platt import Block, Header
+
+ROOT = Path(__file__).parents[1]
+PLATT = Path(__file__).parent / "data" / "zeros_14.dat"  # LMFDB's own file
+
+
+@pytest.fixture
+def lmfdb_file(tmp_path):
+    path = tmp_path / "zeros_14.dat"
+    path.write_bytes(PLATT.read_bytes())
+    return path
+
+
+@pytest.fixture
+def defaults():
+    return params.load(ROOT / "params.yaml")
+
+
+def changed(section, **changes):
+    """A section of the parameters with some values replaced, checked again."""
+    return type(section).model_validate({**section.model_dump(), **changes})
+
+
+def synthetic_blocks(seed=0, bounds=(14.0, 100.0, 200.0, 300.0), per_block=20, n0=0):
+    """Blocks of random heights with all 101 fractional bits in use, gaps below the format's 8."""
+    rng = np.random.default_rng(seed)
+    blocks = []
+    for t0, t1 in zip(bounds[:-1], bounds[1:], strict=True):
+        start, end = fixed.float_to_int(t0), fixed.float_to_int(t1)
+        room = min((end - start) // max(per_block, 1), 2**104 - 1)
+        gaps = [1 + int(rng.random() * 2**53) * (room - 1) // 2**53 for _ in range(per_block)]
+        heights = fixed.from_ints([start + sum(gaps[: k + 1]) for k in range(per_block)])
+        blocks.append(Block(Header(t0, t1, n0, n0 + per_block, 0), heights))
+        n0 += per_block
+    return blocks
+
+
+def write_folder(folder, files):
+    """A raw folder from {first height: blocks}, with its manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for t0, blocks in files.items():
+        (folder / platt.file_name(t0)).write_bytes(platt.encode(blocks))
+    manifest.write(folder, "test")
+    return folder

@@ -1,0 +1,69 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zetalib import fixed
+
+heights = st.one_of(
+    st.integers(0, 2**192 - 1),
+    st.integers(0, 2**140),
+    # Ties and near-ties of the rounding, in every limb.
+    st.builds(
+        lambda m, s, d: max(0, (m << s) + d),
+        st.integers(2**53, 2**54 - 1),
+        st.integers(0, 130),
+        st.integers(-1, 1),
+    ),
+)
+
+
+@given(st.lists(heights, max_size=20))
+def test_ints_survive_the_round_trip(values):
+    assert fixed.to_ints(fixed.from_ints(values)) == values
+
+
+@given(st.lists(heights, min_size=1, max_size=20))
+def test_conversion_to_float_rounds_once_to_nearest_even(values):
+    # Fraction to float is correctly rounded by the language's definition.
+    expected = [float(Fraction(v, 2**fixed.UNIT_BITS)) for v in values]
+    assert fixed.to_floats(fixed.from_ints(values)).tolist() == expected
+
+
+@given(st.lists(heights, min_size=2, max_size=20, unique=True).map(sorted))
+def test_differences_are_exact(values):
+    found = fixed.to_ints(fixed.differences(fixed.from_ints(values)))
+    assert found == [b - a for a, b in zip(values[:-1], values[1:], strict=True)]
+
+
+@given(st.lists(heights, min_size=3, max_size=10, unique=True).map(sorted), st.data())
+def test_differences_name_the_first_zero_that_does_not_increase(values, data):
+    k = data.draw(st.integers(1, len(values) - 1))
+    values[k] = values[k - 1]
+    with pytest.raises(ValueError, match="strictly increase") as caught:
+        fixed.differences(fixed.from_ints(values))
+    assert caught.value.args[1] == k
+
+
+@given(st.floats(0, 2.0**90))
+def test_floats_are_taken_exactly_or_refused(value):
+    exact = Fraction(value) * 2**fixed.UNIT_BITS
+    if exact.denominator == 1:
+        assert fixed.float_to_int(value) == exact
+    else:
+        with pytest.raises(ValueError, match="multiple of"):
+            fixed.float_to_int(value)
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_impossible_heights_are_refused(value):
+    with pytest.raises(ValueError, match="finite"):
+        fixed.float_to_int(value)
+
+
+def test_empty_arrays_pass():
+    assert fixed.to_floats(fixed.from_ints([])).shape == (0,)
+    assert fixed.differences(fixed.from_ints([])).shape == (0, 3)
+    assert fixed.differences(fixed.from_ints([5])).dtype == np.uint64

@@ -1,0 +1,175 @@
+"""The codec against LMFDB's own file, against itself, and against damage."""
+
+import hashlib
+import re
+import struct
+
+import numpy as np
+import pytest
+from conftest import PLATT, synthetic_blocks, write_folder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zetalib import fixed, platt, sources
+from zetalib.errors import ZetaError
+from zetalib.platt import Block, Header
+
+
+def test_lmfdb_file_decodes_to_the_known_zeros():
+    n, gamma, gap = platt.decode_file(PLATT, None)
+    assert len(n) == 4520 and n[0] == 1 and n[-1] == 4520
+    assert gamma[0] == 14.134725141734693  # the first zero, to the last bit
+    assert (np.diff(gamma) > 0).all() and gamma[-1] < 5000
+    assert np.isnan(gap[-1]) and np.allclose(gap[:-1], np.diff(gamma), rtol=0, atol=2e-12)
+
+
+def test_encoder_writes_lmfdb_file_back_byte_for_byte_from_exact_integers():
+    blocks = list(platt.read_blocks(PLATT))
+    integers = [fixed.to_ints(block.heights) for block in blocks]
+    again = [
+        Block(block.header, fixed.from_ints(z)) for block, z in zip(blocks, integers, strict=True)
+    ]
+    content = platt.encode(again)
+    assert content == PLATT.read_bytes()
+    assert hashlib.md5(content).hexdigest() == "56cfdb9e133098a294c145118fc33fa7"
+
+
+@given(st.integers(0, 2**32), st.integers(0, 30), st.sampled_from([(14.0, 15.0), (5e3, 7.1e3, 9.2e3), (3.0e10, 3.0e10 + 2100)]))
+def test_encode_and_decode_are_inverse(tmp_path_factory, seed, per_block, bounds):
+    blocks = synthetic_blocks(seed, bounds, per_block)
+    path = tmp_path_factory.mktemp("codec") / platt.file_name(bounds[0])
+    path.write_bytes(platt.encode(blocks))
+    for wrote, read in zip(blocks, platt.read_blocks(path), strict=True):
+        assert fixed.to_ints(wrote.heights) == fixed.to_ints(read.heights)
+        assert (wrote.header.t0, wrote.header.n1) == (read.header.t0, read.header.n1)
+
+
+def test_gaps_come_from_the_integers_also_across_blocks_and_files(tmp_path):
+    first = synthetic_blocks(1, (14.0, 100.0, 200.0))
+    second = synthetic_blocks(2, (200.0, 300.0), n0=first[-1].header.n1)
+    folder = write_folder(tmp_path / "raw", {14.0: first, 200.0: second})
+    exact = [z for block in first + second for z in fixed.to_ints(block.heights)]
+    following = platt.first_zero(folder / "zeros_200.dat")
+    assert following == exact[sum(len(b.heights) for b in first)]
+    _, _, gap = platt.decode_file(folder / "zeros_14.dat", following)
+    expected = [(b - a) / 2**101 for a, b in zip(exact[:-1], exact[1:], strict=True)]
+    assert gap.tolist() == expected[: len(gap)]  # int / int is correctly rounded
+
+
+def test_a_gap_keeps_digits_that_subtracting_floats_loses(tmp_path):
+    start = fixed.float_to_int(3.0e10)
+    tiny = 2**101 // 1000 + 12345
+    heights = fixed.from_ints([start + 2**100, start + 2**100 + tiny])
+    path = tmp_path / "zeros_30000000000.dat"
+    path.write_bytes(platt.encode([Block(Header(3.0e10, 3.0e10 + 2100, 5, 7, 0), heights)]))
+    _, gamma, gap = platt.decode_file(path, None)
+    assert gap[0] == tiny / 2**101
+    assert abs(gamma[1] - gamma[0] - gap[0]) > 1e-7
+
+
+def test_files_are_ordered_by_number_not_by_name(tmp_path):
+    for name in ("zeros_14.dat", "zeros_5000.dat", "zeros_26000.dat", "zeros_236000.dat"):
+        (tmp_path / name).touch()
+    assert [p.name for p in platt.numeric_order(tmp_path)] == [
+        "zeros_14.dat", "zeros_5000.dat", "zeros_26000.dat", "zeros_236000.dat",
+    ]
+
+
+def test_garbage_after_the_last_block_is_tolerated_and_counted(lmfdb_file):
+    lmfdb_file.write_bytes(lmfdb_file.read_bytes() + b"\x7fgarbage" * 9)
+    headers, trailing = platt.read_headers(lmfdb_file)
+    assert len(headers) == 1 and trailing == 72
+    assert len(platt.decode_file(lmfdb_file, None)[0]) == 4520
+
+
+@pytest.mark.parametrize("size", [0, 7, 8, 30, 39, 40, 52, 58_799])
+def test_truncation_is_refused_wherever_it_falls(lmfdb_file, size):
+    lmfdb_file.write_bytes(lmfdb_file.read_bytes()[:size])
+    with pytest.raises(ZetaError, match=r"zeros_14\.dat at byte \d+: truncated"):
+        platt.read_headers(lmfdb_file)
+
+
+def damage(path, offset, packed):
+    content = bytearray(path.read_bytes())
+    content[offset : offset + len(packed)] = packed
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("offset", "packed", "message"),
+    [
+        (0, struct.pack("<Q", 0), "at byte 0: the file says it has no blocks"),
+        (0, struct.pack("<Q", 2), "truncated: block 2 of 2 needs a header of 32 bytes, 0 are left"),
+        (0, struct.pack("<Q", 2**63), "truncated: block 2 of"),
+        (24, struct.pack("<QQ", 0, 4521), "announces 4521 zeros .* room for 4520"),
+        (24, struct.pack("<QQ", 0, 2**60), "announces 1152921504606846976 zeros"),
+        (24, struct.pack("<QQ", 9, 8), "counts backwards"),
+        (8, struct.pack("<d", float("nan")), "expected 0 <= t0 < t1, finite"),
+        (8, struct.pack("<d", float("inf")), "expected 0 <= t0 < t1, finite"),
+        (8, struct.pack("<d", 6000.0), "expected 0 <= t0 < t1, finite"),
+        (8, struct.pack("<d", 15.0), "its name says 14"),
+        (40 + 13 * 2, bytes(13), "at byte 66: the distance to the zero of rank 3 is zero"),
+        (40 + 13 * 2, b"\xff" * 13, r"rank 45\d\d leads beyond the block's end t1 = 5000\.0"),
+    ],
+)  # fmt: skip
+def test_damage_is_named_with_file_and_offset(lmfdb_file, offset, packed, message):
+    damage(lmfdb_file, offset, packed)
+    with pytest.raises(ZetaError, match=message) as caught:
+        platt.decode_file(lmfdb_file, None)
+    assert re.search(r"zeros_14\.dat at byte \d+: .*\. \w", str(caught.value))
+
+
+def test_a_block_count_too_small_is_not_taken_for_garbage(tmp_path):
+    path = tmp_path / "zeros_14.dat"
+    path.write_bytes(platt.encode(synthetic_blocks()))
+    damage(path, 0, struct.pack("<Q", 2))
+    with pytest.raises(ZetaError, match="says it has 2 blocks, but another one follows"):
+        platt.read_headers(path)
+
+
+def test_blocks_in_the_wrong_order_do_not_chain(tmp_path):
+    a, b, c = synthetic_blocks()
+    path = tmp_path / "zeros_14.dat"
+    path.write_bytes(platt.encode([a, c, b]))
+    with pytest.raises(ZetaError, match=r"block 2 of 3 does not chain: it starts at t = 200\.0"):
+        platt.read_headers(path)
+
+
+@pytest.mark.parametrize("name", ["zeros_14 (1).dat", "zeros_14.dat.part", "zeros_.dat"])
+def test_a_name_that_is_almost_right_is_not_passed_over(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(ZetaError, match="not that of an archive file"):
+        platt.numeric_order(tmp_path)
+
+
+def test_two_names_of_one_number_are_a_duplicate(tmp_path):
+    for name in ("zeros_5000.dat", "zeros_05000.dat"):
+        (tmp_path / name).touch()
+    with pytest.raises(ZetaError, match="duplicate"):
+        platt.numeric_order(tmp_path)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(ZetaError, match="no zeros_<height>"):
+        platt.numeric_order(tmp_path)
+
+
+def test_encoder_refuses_what_the_format_cannot_hold():
+    good = synthetic_blocks()[0]
+    h = good.header
+    with pytest.raises(ValueError, match="heights for ranks"):
+        platt.encode([Block(Header(h.t0, h.t1, h.n0, h.n1 + 1, 0), good.heights)])
+    with pytest.raises(ValueError, match="strictly increase"):
+        platt.encode([Block(h, good.heights[::-1].copy())])
+    with pytest.raises(ValueError, match="strictly increase"):
+        platt.encode([Block(Header(h.t0, 15.0, h.n0, h.n1, 0), good.heights)])
+    far = fixed.from_ints([fixed.float_to_int(14.0) + 2**104])
+    with pytest.raises(ValueError, match="104 bits"):
+        platt.encode([Block(Header(14.0, 100.0, 0, 1, 0), far)])
+
+
+def test_archive_layout_is_that_of_the_archive():
+    bounds = sources.archive_bounds()
+    starts = [platt.file_name(b[0]) for b in bounds]
+    assert starts[:6] == [f"zeros_{n}.dat" for n in (14, 5000, 26000, 236000, 446000, 2546000)]
+    assert [len(b) - 1 for b in bounds[:6]] == [1, 10, 100, 100, 1000, 1000]

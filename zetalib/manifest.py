@@ -1,0 +1,75 @@
+"""The manifest beside archive files: which files a source left, so that a later loss is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from zetalib import atomic, platt
+from zetalib.errors import ZetaError
+from zetalib.platt import Header
+
+NAME = "manifest.json"
+
+
+def write(folder: str | Path, source: str) -> dict[str, Any]:
+    """Describe the archive files in `folder`, check that they chain, and leave the manifest there.
+
+    Returns
+    -------
+    dict
+        `source`, `zeros` and `files`: for each name, bytes, md5, first and last rank, and the
+        bytes after its last block if there are any.
+    """
+    files: list[dict[str, Any]] = []
+    previous: tuple[Path, Header] | None = None
+    for path in platt.numeric_order(folder):
+        headers, trailing = platt.read_headers(path)
+        if previous is not None:
+            platt.check_files_chain(*previous, path, headers[0])
+        previous = path, headers[-1]
+        with path.open("rb") as handle:
+            md5 = hashlib.file_digest(handle, "md5").hexdigest()
+        entry = {
+            "name": path.name,
+            "bytes": path.stat().st_size,
+            "md5": md5,
+            "first_rank": headers[0].n0 + 1,
+            "last_rank": headers[-1].n1,
+        }
+        if trailing:
+            entry["bytes_after_last_block"] = trailing
+        files.append(entry)
+    zeros = files[-1]["last_rank"] - files[0]["first_rank"] + 1
+    found = {"source": source, "zeros": zeros, "files": files}
+    atomic.write_json(Path(folder) / NAME, found)
+    return found
+
+
+def check(raw: str | Path, paths: list[Path]) -> None:
+    """Check that `paths` are the files of the manifest in `raw`, in name and size.
+
+    Raises
+    ------
+    ZetaError
+        Naming the file that is missing, unknown or of another size.
+    """
+    manifest = Path(raw) / NAME
+    try:
+        files = {entry["name"]: entry for entry in json.loads(manifest.read_text())["files"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problem = f"the manifest cannot be read ({type(error).__name__})"
+        raise ZetaError(manifest, problem, "Run `dvc repro -f download`.") from None
+    for path in paths:
+        if path.name not in files:
+            problem = "the manifest does not know this file"
+            raise ZetaError(path, problem, "Run `dvc repro -f download`.")
+        expected, found = files.pop(path.name)["bytes"], path.stat().st_size
+        if found != expected:
+            problem = f"{found} bytes, the manifest says {expected}"
+            raise ZetaError(path, problem, "Run `dvc repro -f download`.", offset=found)
+    for name in files:
+        problem = "the manifest names this file, and it is missing"
+        raise ZetaError(Path(raw) / name, problem, "Run `dvc repro -f download`.")

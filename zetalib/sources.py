@@ -1,0 +1,172 @@
+"""Where zeros come from. Every source leaves the same thing: archive files in one folder.
+
+A source is a function ``(params, folder) -> None`` that writes ``zeros_*.dat`` into an empty
+folder; :data:`SOURCES` is the seam for further ones. :func:`fetch` runs one and adds the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickletools
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zetalib import atomic, fixed, manifest, platt
+from zetalib.errors import ZetaError
+from zetalib.params import Download
+from zetalib.platt import Block, Header
+
+# Odlyzko's table of the first 2,001,052 zeros, accurate to 4e-9, as redistributed on PyPI.
+ODLYZKO_PACKAGE = "passagemath-database-odlyzko-zeta==10.8.13"
+ODLYZKO_MEMBER = "sage_wheels/share/odlyzko/zeros.sobj"
+ODLYZKO_SHA256 = "1cebd3bf17c77958c5eef1d78d51338224dd086c0f5ad0874277a82af0f9939e"
+
+
+def fetch(params: Download, folder: str | Path) -> dict[str, Any]:
+    """Bring zeros from ``params.source`` into `folder` with a manifest; all of it or nothing.
+
+    Returns
+    -------
+    dict
+        The manifest, also written to ``folder/manifest.json``: source, number of zeros and, for
+        each file, name, bytes, md5, first and last rank.
+    """
+    with atomic.replacing(folder) as aside:
+        aside.mkdir()
+        SOURCES[params.source](params, aside)
+        return manifest.write(aside, params.source)
+
+
+def directory(params: Download, folder: Path) -> None:
+    """Archive files the user already has, from ``download.directory`` (hard links where possible).
+
+    With ``download.max_zeros`` only the files needed to reach that many zeros are taken.
+    """
+    if params.directory is None:
+        raise ZetaError(
+            "params.yaml: download.directory",
+            "source 'directory' needs the folder of your zeros_*.dat files, and it is null",
+            "Set it, e.g. -S download.directory=/data/platt.",
+        )
+    origin = Path(params.directory)
+    if not origin.is_dir():
+        raise ZetaError(
+            "params.yaml: download.directory", f"{origin} is not a folder", "Correct the path."
+        )
+    zeros = 0
+    for path in platt.numeric_order(origin):
+        headers, _ = platt.read_headers(path)
+        _link_or_copy(path.resolve(), folder / path.name)
+        zeros += headers[-1].n1 - headers[0].n0
+        if params.max_zeros is not None and zeros >= params.max_zeros:
+            return
+
+
+def _link_or_copy(origin: Path, target: Path) -> None:
+    try:
+        os.link(origin, target)
+    except OSError:
+        shutil.copyfile(origin, target)
+
+
+def odlyzko(params: Download, folder: Path) -> None:
+    """Odlyzko's 2,001,052 zeros from PyPI, transcoded into archive files.
+
+    pip downloads the pinned package (a pure data wheel) from whatever index it is set up for.
+    The table is a pickle of floats: it is read as a list of floats and nothing else, never
+    unpickled.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        print(f"downloading {ODLYZKO_PACKAGE} with pip", flush=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--only-binary=:all:", "--dest", scratch, ODLYZKO_PACKAGE]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = list(Path(scratch).glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            said = [line for line in done.stderr.splitlines() if "ERROR" in line] or ["no word"]
+            raise ZetaError(
+                ODLYZKO_PACKAGE,
+                f"pip could not download it ({said[-1].strip()})",
+                "Check the network or pip's index, or use download.source=directory.",
+            )
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            packed = wheel.read(ODLYZKO_MEMBER)
+    digest = hashlib.sha256(packed).hexdigest()
+    if digest != ODLYZKO_SHA256:
+        raise ZetaError(
+            ODLYZKO_MEMBER,
+            f"sha256 is {digest}, expected {ODLYZKO_SHA256}",
+            "The package is not the one this pipeline was built on; do not use it.",
+        )
+    gamma = floats_of_pickle(zlib.decompress(packed))[: params.max_zeros]
+    for name, content in archive_files(gamma):
+        print(f"writing {name}", flush=True)
+        atomic.write_bytes(folder / name, content)
+
+
+def floats_of_pickle(data: bytes) -> NDArray[np.float64]:
+    """The floats of a pickled flat list, by walking its opcodes: no code of it can run.
+
+    Raises
+    ------
+    ValueError
+        If the pickle holds anything but one list of floats.
+    """
+    structure = {"PROTO", "EMPTY_LIST", "BINPUT", "MARK", "APPENDS", "STOP"}
+    values: list[float] = []
+    for opcode, argument, position in pickletools.genops(data):
+        if opcode.name == "BINFLOAT" and isinstance(argument, float):
+            values.append(argument)
+        elif opcode.name not in structure:
+            raise ValueError(f"pickle opcode {opcode.name} at byte {position}: not a float list")
+    return np.array(values)
+
+
+def archive_bounds() -> list[list[float]]:
+    """Block bounds of the archive's first files: one list of heights a file.
+
+    One block 14 to 5000; then blocks of 2100: 10, 100, 100, and 1000 in every further file.
+    """
+    bounds, start = [[14.0, 5000.0]], 5000.0
+    for blocks in [10, 100, 100] + [1000] * 13:
+        bounds.append([start + 2100.0 * k for k in range(blocks + 1)])
+        start = bounds[-1][-1]
+    return bounds
+
+
+def archive_files(gamma: NDArray[np.float64]) -> list[tuple[str, bytes]]:
+    """Encode the first zeros, float64 heights of ranks 1, 2, ..., as (name, content) of files.
+
+    Files and blocks are those of the archive up to the last zero; the last block ends there.
+    Every float64 height is a multiple of 2^-101, so nothing is rounded.
+    """
+    files = []
+    for bounds in archive_bounds():
+        blocks = []
+        for t0, t1 in pairwise(bounds):
+            n0, n1 = (int(np.searchsorted(gamma, t, side="right")) for t in (t0, t1))
+            if n0 == len(gamma):
+                break
+            end = float(gamma[-1]) if n1 == len(gamma) else t1
+            blocks.append(Block(Header(t0, end, n0, n1, 0), fixed.from_floats(gamma[n0:n1])))
+        if blocks:
+            files.append((platt.file_name(bounds[0]), platt.encode(blocks)))
+    return files
+
+
+SOURCES: dict[str, Callable[[Download, Path], None]] = {
+    "odlyzko": odlyzko,
+    "directory": directory,
+}

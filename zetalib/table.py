@@ -1,0 +1,86 @@
+"""The scores as a table, beside what others reported (Reference 1.5 and 2)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from zetalib.errors import ZetaError
+
+HORIZONS = ("10", "25", "50", "100")
+
+# Reported by the original system's author; "leaky": the forecast saw its own target
+# (Reference 2, item 1). None: not reported.
+REPORTED: list[tuple[str, str, float, float | None, float | None, list[float | None]]] = [
+    ("E0 baseline", "200M", -0.069, 0.188, 0.129, [0.18, 0.20, 0.23, 0.22]),
+    ("Memory Q3 (leaky)", "200M", -0.689, 0.125, 0.087, [0.29, 0.53, 1.23, 2.41]),
+    ("Flash (leaky)", "200M", -0.712, None, 0.085, [None, None, None, 0.26]),
+    ("baseline", "2M", -0.5721, None, 0.0835, [None, None, None, 0.2772]),
+]
+# Measured on the 2M tail while this project was planned (Reference 2, items 2 and 3).
+MEASURED = [
+    ("least squares AR(64)", "2M", -0.130),
+    ("explicit formula, context 256", "2M", -0.67),
+]
+
+
+def read(folder: str | Path) -> dict[str, Any]:
+    """All metrics, by stage; ZetaError if the pipeline has not run."""
+    found = {path.stem: json.loads(path.read_text()) for path in Path(folder).glob("*.json")}
+    if "evaluate" not in found:
+        raise ZetaError(Path(folder) / "evaluate.json", "not found", "Run `dvc repro` first.")
+    return found
+
+
+def render(metrics: dict[str, Any]) -> str:
+    """The table, the intervals and the formula as text for a terminal."""
+    score = metrics["evaluate"]
+    constant = score["constant"]
+    rows = [["", "zeros", "NLL", "MAE", "CRPS", *(f"Err@{h}" for h in HORIZONS)]]
+    zeros = _zeros(metrics["unfold"]["count"] + 1)
+    mine = [score["nll"], score["mae"], score["crps"], *_errors(score["err"])]
+    rows.append(["this run", zeros, *map(_number, mine)])
+    always = [None, constant["mae"], None, *_errors(constant["err"])]
+    rows.append(["always 1 (same targets)", zeros, *map(_number, always)])
+    for name, where, nll in MEASURED:
+        rows.append([f"{name} [planning]", where, _number(nll), *[""] * (len(rows[0]) - 3)])
+    for name, where, nll, mae, crps, err in REPORTED:
+        rows.append([f"{name} [author]", where, *map(_number, [nll, mae, crps, *err])])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        row[0].ljust(widths[0]) + "  " + "  ".join(c.rjust(w) for c, w in zip(row[1:], widths[1:]))
+        for row in rows
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    lines += [
+        "",
+        f"PIT mean/std/KS  {score['pit_mean']:.3f} / {score['pit_std']:.4f} / {score['pit_ks']:.4f}"
+        "   (honest: 0.5 / 0.2887 / 0)",
+        *(
+            f"{float(level):.0%} interval     covers {c['coverage_raw']:.2%} (width "
+            f"{c['width_raw']:.3f}); after conformal adjustment {c['coverage']:.2%} "
+            f"({c['width']:.3f})"
+            for level, c in score["coverage"].items()
+            if level == "0.9"
+        ),
+    ]
+    if "distill" in metrics:
+        d = metrics["distill"]
+        lines.append(
+            f"formula          {d['formula']}   (R2 {d['r2_model']:.3f} with the model, "
+            f"{d['r2_true']:.3f} with the truth; linear: {d['linear_r2_true']:.3f})"
+        )
+    return "\n".join(lines)
+
+
+def _errors(err: dict[str, float]) -> list[float | None]:
+    return [err.get(h) for h in HORIZONS]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _zeros(count: int) -> str:
+    return f"{count / 1e6:.0f}M" if count >= 1e6 else f"{count / 1e3:.0f}K"
