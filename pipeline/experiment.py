@@ -1,7 +1,9 @@
 """Run a named experiment: python -m pipeline.experiment NAME [more options of dvc exp run]."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 from zetalib import experiments
 from zetalib.errors import run_stage
@@ -17,7 +19,9 @@ def main() -> None:
         command += ["--set-param", override]
     if not {"-n", "--name"} & set(options):
         options = ["--name", name, *options]
-    raise SystemExit(subprocess.call(command + options))
+    # Stages call `python`: let that be this one, also when the environment is not activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    raise SystemExit(subprocess.call(command + options, env={**os.environ, "PATH": path}))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from zetalib import fixed, manifest, params, platt
 from zetalib.platt import Block, Header
+
+settings.register_profile("zetalib", deadline=None, derandomize=True)
+settings.load_profile("zetalib")
 
 ROOT = Path(__file__).parents[1]
 PLATT = Path(__file__).parent / "data" / "zeros_14.dat"  # LMFDB's own file
@@ -31,7 +36,7 @@ def synthetic_blocks(seed=0, bounds=(14.0, 100.0, 200.0, 300.0), per_block=20, n
     """Blocks of random heights with all 101 fractional bits in use, gaps below the format's 8."""
     rng = np.random.default_rng(seed)
     blocks = []
-    for t0, t1 in zip(bounds[:-1], bounds[1:], strict=True):
+    for t0, t1 in itertools.pairwise(bounds):
         start, end = fixed.float_to_int(t0), fixed.float_to_int(t1)
         room = min((end - start) // max(per_block, 1), 2**104 - 1)
         gaps = [1 + int(rng.random() * 2**53) * (room - 1) // 2**53 for _ in range(per_block)]

@@ -1,3 +1,4 @@
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -35,7 +36,7 @@ def test_conversion_to_float_rounds_once_to_nearest_even(values):
 @given(st.lists(heights, min_size=2, max_size=20, unique=True).map(sorted))
 def test_differences_are_exact(values):
     found = fixed.to_ints(fixed.differences(fixed.from_ints(values)))
-    assert found == [b - a for a, b in zip(values[:-1], values[1:], strict=True)]
+    assert found == [b - a for a, b in itertools.pairwise(values)]
 
 
 @given(st.lists(heights, min_size=3, max_size=10, unique=True).map(sorted), st.data())

@@ -56,8 +56,10 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     result = copy.deepcopy(base)
     for key, value in changes.items():
         inner = result.get(key)
-        both = isinstance(inner, dict) and isinstance(value, dict)
-        result[key] = merged(inner, value) if both else value
+        if isinstance(inner, dict) and isinstance(value, dict):
+            result[key] = merged(inner, value)
+        else:
+            result[key] = value
     return result
 
 

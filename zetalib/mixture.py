@@ -83,7 +83,7 @@ class Mixture:
 
         wide = np.flatnonzero(high > low)
         found = find_root(excess, (low[wide], high[wide]), args=(wide,))
-        quantile = low.copy()
+        quantile: Floats = low.copy()
         quantile[wide] = found.x
         return quantile
 

@@ -88,6 +88,7 @@ class Train(Section):
     weight_decay: NotNegative
     beta2: Fraction
     clip: Rate  # largest norm of the gradient
+    skip_lowest: Annotated[float, Field(ge=0, lt=1)]  # of the training windows, not trained on
     dev_fraction: Fraction  # top of the training windows, for early stopping and curves
     eval_every: Positive  # steps
     patience: Positive | None  # evaluations without a new best before stopping; null: never

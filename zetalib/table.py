@@ -47,9 +47,12 @@ def render(metrics: dict[str, Any]) -> str:
         rows.append([f"{name} [planning]", where, _number(nll), *[""] * (len(rows[0]) - 3)])
     for name, where, nll, mae, crps, err in REPORTED:
         rows.append([f"{name} [author]", where, *map(_number, [nll, mae, crps, *err])])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
-        row[0].ljust(widths[0]) + "  " + "  ".join(c.rjust(w) for c, w in zip(row[1:], widths[1:]))
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     ]
     lines.insert(1, "-" * len(lines[0]))

@@ -104,13 +104,14 @@ def batch_indices(step: int, windows: int, batch: int, seed: int) -> Tensor:
     return torch.cat(wanted)
 
 
-def split_dev(windows: Windows, fraction: float) -> tuple[Windows, Windows]:
-    """Training and dev windows: dev is the top of the training range, never the val tail."""
-    dev = max(1, int(len(windows) * fraction))
-    if dev >= len(windows):
-        problem = f"{len(windows)} training windows leave none beside the dev slice"
-        raise ZetaError("params.yaml: train.dev_fraction", problem, "Take more zeros.")
-    return windows[: len(windows) - dev], windows[len(windows) - dev :]
+def split_dev(windows: Windows, p: params.Train) -> tuple[Windows, Windows]:
+    """Windows to fit and dev windows: dev is the top of the training range, never the val tail."""
+    dev = max(1, int(len(windows) * p.dev_fraction))
+    skipped = int(len(windows) * p.skip_lowest)
+    if skipped + dev >= len(windows):
+        problem = f"of {len(windows)} training windows {skipped} are skipped and {dev} are dev"
+        raise ZetaError("params.yaml: train", problem + ": none is left", "Take more zeros.")
+    return windows[skipped : len(windows) - dev], windows[len(windows) - dev :]
 
 
 def optimizer(model: SpacingMDN, p: params.Train) -> torch.optim.AdamW:
@@ -161,7 +162,7 @@ def train(
     length = windows.spacing.shape[1]
     model = SpacingMDN(m, length - 1).to(device)
     adamw = optimizer(model, p)
-    fit, dev = split_dev(windows, p.dev_fraction)
+    fit, dev = split_dev(windows, p)
     data = fit.spacing.to(device, torch.float32)
     dev_data = dev.spacing.to(device, torch.float32)
     forward = torch.compile(model) if p.compile else model
@@ -189,7 +190,7 @@ def train(
         value = nll(forecast, batch[:, 1:]).mean()
         loss = value - m.entropy_reg * weight_entropy(forecast[0]).mean()
         if not torch.isfinite(loss):
-            problem = f"the loss is {float(loss)} at step {step + 1}"
+            problem = f"the loss is {loss.item()} at step {step + 1}"
             raise ZetaError("train", problem, _DIVERGED)
         adamw.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

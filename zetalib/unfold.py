@@ -50,7 +50,7 @@ def autocorrelation(x: Floats, lags: tuple[int, ...] = LAGS) -> Floats:
     return np.array([float(d[:-k] @ d[k:]) / power if k < len(x) else np.nan for k in lags])
 
 
-def unfold_folder(zeros: str | Path, out: str | Path, variant: Variant) -> dict[str, float]:
+def unfold_folder(zeros: str | Path, out: str | Path, variant: Variant = "B") -> dict[str, float]:
     """Unfold a decoded data set file by file; returns the statistics of the spacings.
 
     Writes, for each file, Parquet with columns `n`, `gamma` and `spacing`: the spacing from zero

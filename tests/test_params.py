@@ -1,0 +1,82 @@
+"""params.yaml: everything wrong with it is named by its path before anything runs."""
+
+import pytest
+from conftest import ROOT
+
+from zetalib import params
+from zetalib.errors import ZetaError
+
+GOOD = (ROOT / "params.yaml").read_text()
+
+
+def test_the_defaults_are_valid():
+    p = params.load(ROOT / "params.yaml")
+    assert p.window.length == 256 and p.download.source == "odlyzko"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("entropy_reg: 0.005", "entropy_regg: 0.005", "model.entropy_regg: unknown parameter"),
+        ("entropy_reg: 0.005", "entropy_regg: 0.005", "model.entropy_reg: missing"),
+        ("entropy_reg: 0.005", "entropy_reg: -1", "model.entropy_reg: input should be greater than or equal to 0, got -1"),
+        ("entropy_reg: 0.005", "entropy_reg: yes please", "model.entropy_reg: .*number, got 'yes please'"),
+        ("layers: 4", "layers: 4.5", "model.layers: .*integer.*, got 4.5"),
+        ("layers: 4", 'layers: "4"', "model.layers: .*integer, got '4'"),
+        ("layers: 4", "layers: true", "model.layers: .*integer, got True"),
+        ("heads: 4", "heads: 3", "model: width 128 is not a multiple of heads 3"),
+        ("source: odlyzko", "source: odlyzka", "download.source: .*'odlyzko'.*'directory'.*, got 'odlyzka'"),
+        ("val_fraction: 0.1", "val_fraction: 1.5", "window.val_fraction: .*less than 1, got 1.5"),
+        ("val_fraction: 0.1", "val_fraction: .nan", "window.val_fraction: .*finite"),
+        ("warmup: 100", "warmup: 2600000", "train: warmup 2600000 must be less than steps"),
+        ("context: 128", "context: 256", "evaluate.context must be below window.length 256"),
+        ("levels: [", "levels: [0, ", r"calibrate.levels.0: .*greater than 0, got 0"),
+        ("statistic: mean", "statistic: q90", "distill.statistic: .*got 'q90'"),
+        ("unfold:\n", "unfoldd:\n", "unfold: missing; unfoldd: unknown parameter"),
+        ("unfold:\n", "unfold:\n  - [", "not valid YAML"),
+    ],
+)  # fmt: skip
+def test_each_mistake_is_named(tmp_path, old, new, message):
+    assert GOOD.count(old) == 1
+    path = tmp_path / "params.yaml"
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(ZetaError, match=message) as caught:
+        params.load(path)
+    assert "params.yaml" in str(caught.value)
+
+
+def test_all_mistakes_are_named_at_once(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(GOOD.replace("layers: 4", "layers: 0").replace("batch: 8", "batch: big"))
+    with pytest.raises(ZetaError, match=r"model\.layers: .*; train\.batch: "):
+        params.load(path)
+
+
+def test_numbers_are_read_as_dvc_reads_them(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(GOOD.replace("lr: 0.002", "lr: 2e-3"))
+    assert params.load(path).train.lr == 0.002
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, content):
+    path = tmp_path / "params.yaml"
+    path.write_text(content)
+    with pytest.raises(ZetaError, match="params"):
+        params.load(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ZetaError, match="not found.*root of the repository"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_the_file_is_as_dvc_would_write_it(tmp_path):
+    """Then `dvc exp run -S` changes nothing in it but the value asked for."""
+    from dvc.utils.serialize import modify_yaml
+
+    path = tmp_path / "params.yaml"
+    path.write_text(GOOD)
+    with modify_yaml(str(path)) as content:
+        content["model"]["entropy_reg"] = 0.005
+    assert path.read_text() == GOOD
