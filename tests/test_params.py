@@ -30,7 +30,7 @@ def test_the_defaults_are_valid():
         ("val_fraction: 0.1", "val_fraction: .nan", "window.val_fraction: .*finite"),
         ("warmup: 100", "warmup: 2600000", "train: warmup 2600000 must be less than steps"),
         ("context: 128", "context: 256", "evaluate.context must be below window.length 256"),
-        ("levels: [", "levels: [0, ", r"calibrate.levels.0: .*greater than 0, got 0"),
+        ("levels:\n", "levels:\n  - 0\n", r"calibrate.levels.0: .*greater than 0, got 0"),
         ("statistic: mean", "statistic: q90", "distill.statistic: .*got 'q90'"),
         ("unfold:\n", "unfoldd:\n", "unfold: missing; unfoldd: unknown parameter"),
         ("unfold:\n", "unfold:\n  - [", "not valid YAML"),
@@ -54,8 +54,8 @@ def test_all_mistakes_are_named_at_once(tmp_path):
 
 def test_numbers_are_read_as_dvc_reads_them(tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_text(GOOD.replace("lr: 0.002", "lr: 2e-3"))
-    assert params.load(path).train.lr == 0.002
+    path.write_text(GOOD.replace("weight_decay: 0.1", "weight_decay: 1e-1"))
+    assert params.load(path).train.weight_decay == 0.1
 
 
 @pytest.mark.parametrize("content", ["", "[]", "3"])
@@ -73,10 +73,9 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_the_file_is_as_dvc_would_write_it(tmp_path):
     """Then `dvc exp run -S` changes nothing in it but the value asked for."""
-    from dvc.utils.serialize import modify_yaml
+    from dvc.utils.hydra import apply_overrides
 
     path = tmp_path / "params.yaml"
     path.write_text(GOOD)
-    with modify_yaml(str(path)) as content:
-        content["model"]["entropy_reg"] = 0.005
+    apply_overrides(str(path), ["model.entropy_reg=0.005"])
     assert path.read_text() == GOOD

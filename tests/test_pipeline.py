@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import vl_convert
 from conftest import PLATT, ROOT
-from dvc.utils.serialize import modify_yaml
+from dvc.utils.hydra import apply_overrides
+
+from zetalib.experiments import flatten, hydra
 
 SMALL = {
     "window": {"length": 32},
@@ -59,10 +61,9 @@ def clone(tmp_path_factory):
     (folder / "dvc.lock").unlink(missing_ok=True)
     (base / "zeros").mkdir()
     shutil.copyfile(PLATT, base / "zeros" / "zeros_14.dat")
-    with modify_yaml(str(folder / "params.yaml")) as content:
-        content["download"].update(source="directory", directory=str(base / "zeros"))
-        for section, changes in SMALL.items():
-            content[section].update(changes)
+    changes = [f"{key}={hydra(value)}" for key, value in flatten(SMALL)]
+    source = ["download.source=directory", f"download.directory={base / 'zeros'}"]
+    apply_overrides(str(folder / "params.yaml"), changes + source)
     run(folder, "git", "init", "-q", "-b", "main")
     commit(folder, "before")
     assert stages_run(run(folder, "dvc", "repro")) == STAGES
@@ -133,7 +134,7 @@ def test_a_queue_of_experiments_runs_in_copies_and_leaves_the_workspace_alone(cl
 
 
 def test_a_named_experiment_is_one_command(clone):
-    (clone / "experiments" / "quick.yaml").write_text("distill:\n  lags: 2\n")
+    (clone / "experiments" / "quick.yaml").write_text("distill:\n  samples: 250\n")
     said = run(clone, "python", "-m", "pipeline.experiment", "quick")
     assert stages_run(said) == ["distill"] and "quick" in said
     run(clone, "git", "checkout", "-q", ".")

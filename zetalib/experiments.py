@@ -37,7 +37,7 @@ def overrides(
         raise ZetaError(path, "no such experiment", f"There are: {known}.")
     changes = YAML(typ="safe").load(path.read_text())
     params.check(merged(YAML(typ="safe").load(params_file.read_text()), changes), path)
-    return [f"{key}={_hydra(value)}" for key, value in flatten(changes)]
+    return [f"{key}={hydra(value)}" for key, value in flatten(changes)]
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -63,11 +63,12 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _hydra(value: Any) -> str:
+def hydra(value: Any) -> str:
+    """A value as Hydra's override grammar writes it."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return "[" + ",".join(_hydra(item) for item in value) + "]"
+        return "[" + ",".join(hydra(item) for item in value) + "]"
     return str(value)

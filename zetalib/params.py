@@ -88,6 +88,7 @@ class Train(Section):
     weight_decay: NotNegative
     beta2: Fraction
     clip: Rate  # largest norm of the gradient
+    shift: bool  # cut the windows at a new offset each epoch
     skip_lowest: Annotated[float, Field(ge=0, lt=1)]  # of the training windows, not trained on
     dev_fraction: Fraction  # top of the training windows, for early stopping and curves
     eval_every: Positive  # steps

@@ -89,19 +89,25 @@ def learning_rate(step: int, p: params.Train) -> float:
     return p.lr * (p.steps - step) / (p.steps - p.warmup)
 
 
-def batch_indices(step: int, windows: int, batch: int, seed: int) -> Tensor:
-    """Windows of a step: consecutive slices of a fresh permutation each epoch, a pure function.
+def batch_starts(step: int, windows: int, length: int, p: params.Train) -> Tensor:
+    """Where the windows of a step start in the contiguous record of `windows` * `length` spacings.
 
-    Being stateless, it makes resumption exact: step i draws the same windows whoever asks.
+    An epoch visits non-overlapping windows once each in random order; with `p.shift` they are cut
+    anew each epoch, at a random offset (which costs one window). A pure function of its arguments:
+    that makes resumption exact.
     """
-    position, wanted = step * batch, []
-    while batch > 0:
-        epoch, start = divmod(position, windows)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        part = torch.randperm(windows, generator=generator)[start : start + batch]
-        wanted.append(part)
-        position, batch = position + len(part), batch - len(part)
-    return torch.cat(wanted)
+    shift = p.shift and windows > 1
+    per_epoch = windows - 1 if shift else windows
+    position, missing = step * p.batch, p.batch
+    starts = []
+    while missing > 0:
+        epoch, first = divmod(position, per_epoch)
+        generator = torch.Generator().manual_seed(p.seed * 1_000_003 + epoch)
+        offset = int(torch.randint(length, (), generator=generator)) if shift else 0
+        order = torch.randperm(per_epoch, generator=generator)[first : first + missing]
+        starts.append(offset + length * order)
+        position, missing = position + len(order), missing - len(order)
+    return torch.cat(starts)
 
 
 def split_dev(windows: Windows, p: params.Train) -> tuple[Windows, Windows]:
@@ -163,7 +169,8 @@ def train(
     model = SpacingMDN(m, length - 1).to(device)
     adamw = optimizer(model, p)
     fit, dev = split_dev(windows, p)
-    data = fit.spacing.to(device, torch.float32)
+    # The windows are consecutive, so together they are one record that can be cut anywhere.
+    data = fit.spacing.to(device, torch.float32).flatten().unfold(0, length, 1)
     dev_data = dev.spacing.to(device, torch.float32)
     forward = torch.compile(model) if p.compile else model
     key = run_key(windows, m, p)
@@ -183,7 +190,7 @@ def train(
         rate = learning_rate(step, p)
         for group in adamw.param_groups:
             group["lr"] = rate
-        batch = data[batch_indices(step, len(data), p.batch, p.seed).to(device)]
+        batch = data[batch_starts(step, len(fit), length, p).to(device)]
         model.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bfloat16"):
             forecast = forward(batch[:, :-1])
