@@ -94,6 +94,14 @@ def test_directory_takes_the_files_and_describes_them(three_files, tmp_path, def
     assert zeros.decode_folder(tmp_path / "raw", tmp_path / "zeros") == 60
 
 
+def test_the_users_own_files_are_left_alone(three_files, tmp_path, defaults):
+    """A link would let DVC's read-only cache reach the originals."""
+    before = {path: path.read_bytes() for path in three_files.iterdir()}
+    sources.fetch(directory_of(defaults, three_files), tmp_path / "raw")
+    for path, content in before.items():
+        assert path.read_bytes() == content and path.stat().st_nlink == 1
+
+
 def test_directory_takes_only_the_files_needed(three_files, tmp_path, defaults):
     found = sources.fetch(directory_of(defaults, three_files, max_zeros=21), tmp_path / "raw")
     assert found["zeros"] == 40

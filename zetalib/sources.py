@@ -7,7 +7,6 @@ folder; :data:`SOURCES` is the seam for further ones. :func:`fetch` runs one and
 from __future__ import annotations
 
 import hashlib
-import os
 import pickletools
 import shutil
 import subprocess
@@ -50,7 +49,7 @@ def fetch(params: Download, folder: str | Path) -> dict[str, Any]:
 
 
 def directory(params: Download, folder: Path) -> None:
-    """Archive files the user already has, from ``download.directory`` (hard links where possible).
+    """Copies of archive files the user already has, in ``download.directory``.
 
     With ``download.max_zeros`` only the files needed to reach that many zeros are taken.
     """
@@ -68,17 +67,11 @@ def directory(params: Download, folder: Path) -> None:
     zeros = 0
     for path in platt.numeric_order(origin):
         headers, _ = platt.read_headers(path)
-        _link_or_copy(path.resolve(), folder / path.name)
+        # A copy, not a link: DVC makes what it caches read-only, and this file is the user's own.
+        shutil.copyfile(path, folder / path.name)
         zeros += headers[-1].n1 - headers[0].n0
         if params.max_zeros is not None and zeros >= params.max_zeros:
             return
-
-
-def _link_or_copy(origin: Path, target: Path) -> None:
-    try:
-        os.link(origin, target)
-    except OSError:
-        shutil.copyfile(origin, target)
 
 
 def odlyzko(params: Download, folder: Path) -> None:
