@@ -117,7 +117,9 @@ def test_directory_must_be_given_and_exist(folder, tmp_path, defaults):
 
 def test_a_missing_file_in_the_middle_is_named(three_files, tmp_path, defaults):
     (three_files / "zeros_100.dat").unlink()
-    with pytest.raises(ZetaError, match=r"20 zeros are missing before it.*Add zeros_100\.dat"):
+    with pytest.raises(
+        ZetaError, match=r"mine/zeros_200\.dat .*20 zeros are missing before it.*Add zeros_100\.dat"
+    ):
         sources.fetch(directory_of(defaults, three_files), tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from zetalib import atomic, platt
 from zetalib.errors import ZetaError
-from zetalib.platt import Header
 
 NAME = "manifest.json"
 
@@ -24,12 +23,7 @@ def write(folder: str | Path, source: str) -> dict[str, Any]:
         bytes after its last block if there are any.
     """
     files: list[dict[str, Any]] = []
-    previous: tuple[Path, Header] | None = None
-    for path in platt.numeric_order(folder):
-        headers, trailing = platt.read_headers(path)
-        if previous is not None:
-            platt.check_files_chain(*previous, path, headers[0])
-        previous = path, headers[-1]
+    for path, headers, trailing in platt.read_chain(platt.numeric_order(folder)):
         with path.open("rb") as handle:
             md5 = hashlib.file_digest(handle, "md5").hexdigest()
         entry = {

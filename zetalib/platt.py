@@ -179,8 +179,24 @@ def _check_no_block_follows(
         raise ZetaError(path, problem, _AGAIN, offset=offset)
 
 
-def check_files_chain(previous: Path, last: Header, path: Path, first: Header) -> None:
-    """Check that `path` (its first header) continues where `previous` (its last header) ends."""
+def read_chain(paths: list[Path]) -> Iterator[tuple[Path, list[Header], int]]:
+    """Headers and trailing bytes of each file in turn, as :func:`read_headers`.
+
+    Raises
+    ------
+    ZetaError
+        As :func:`read_headers`; also if a file does not continue where the one before it ends.
+    """
+    previous: tuple[Path, Header] | None = None
+    for path in paths:
+        headers, trailing = read_headers(path)
+        if previous is not None:
+            _check_files_chain(*previous, path, headers[0])
+        previous = path, headers[-1]
+        yield path, headers, trailing
+
+
+def _check_files_chain(previous: Path, last: Header, path: Path, first: Header) -> None:
     if (first.t0, first.n0) == (last.t1, last.n1):
         return
     if first.n0 > last.n1:

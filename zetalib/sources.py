@@ -65,8 +65,7 @@ def directory(params: Download, folder: Path) -> None:
             "params.yaml: download.directory", f"{origin} is not a folder", "Correct the path."
         )
     zeros = 0
-    for path in platt.numeric_order(origin):
-        headers, _ = platt.read_headers(path)
+    for path, headers, _ in platt.read_chain(platt.numeric_order(origin)):
         # A copy, not a link: DVC makes what it caches read-only, and this file is the user's own.
         shutil.copyfile(path, folder / path.name)
         zeros += headers[-1].n1 - headers[0].n0

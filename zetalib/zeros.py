@@ -49,12 +49,7 @@ def decode_folder(raw: str | Path, out: str | Path, garbage: Garbage = "report")
 
 
 def _check_files(paths: list[Path], garbage: Garbage) -> None:
-    previous: tuple[Path, platt.Header] | None = None
-    for path in paths:
-        headers, trailing = platt.read_headers(path)
-        if previous is not None:
-            platt.check_files_chain(*previous, path, headers[0])
-        previous = path, headers[-1]
+    for path, _, trailing in platt.read_chain(paths):
         if trailing and garbage == "refuse":
             problem = f"{trailing} bytes after the last block"
             remedy = "Fetch the file again, or set decode.garbage to report."
