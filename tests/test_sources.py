@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import PLATT, changed, synthetic_blocks, write_folder
 
-from zetalib import manifest, platt, sources, zeros
+from zetalib import archive, manifest, platt, sources, zeros
 from zetalib.errors import ZetaError
 
 
@@ -33,7 +33,7 @@ def lmfdb_heights():
 
 def test_floats_become_archive_files_that_decode_to_the_same_floats(tmp_path):
     gamma = np.concatenate([lmfdb_heights(), np.arange(5001.0, 9300.0, 1.7)])
-    for name, content in sources.archive_files(gamma):
+    for name, content in archive.files(gamma):
         (tmp_path / name).write_bytes(content)
     names = [p.name for p in platt.numeric_order(tmp_path)]
     assert names == ["zeros_14.dat", "zeros_5000.dat"]

@@ -24,18 +24,62 @@ Rate = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
+Source = Literal[
+    "odlyzko", "directory", "lmfdb", "exact", "siegel", "gue", "poisson", "shuffled", "primes"
+]
+CONTROLS = ("gue", "poisson", "shuffled", "primes")  # sources whose points are not zeta's zeros
+
+
 class Section(BaseModel):
     """A section of params.yaml: unknown keys and wrong types are errors, nothing is coerced."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
+class Compute(Section):
+    """Who works. No result depends on it, so no stage lists it among its parameters."""
+
+    scheduler: Annotated[str, Field(pattern=r"^(threads|tcp://\S+:\d+)$")]  # tcp://: of Dask
+    workers: Positive | None  # threads, or tasks in flight on a cluster; null: one a core
+
+
 class Download(Section):
     """Where zeros come from."""
 
-    source: Literal["odlyzko", "directory"]
+    source: Source
     directory: str | None  # folder of zeros_*.dat, for source: directory
     max_zeros: Positive | None  # stop after so many zeros; null: all there are
+    first_rank: Positive | None  # siegel: rank of the first zero; null: 1, or from_height decides
+    from_height: NotNegative | None  # siegel: take zeros above this height; null: from the first
+    to_height: Rate | None  # exact, siegel: take zeros up to this height; null: max_zeros decides
+    seed: Count  # gue, poisson, shuffled
+    url: Annotated[str, Field(pattern=r"^https?://.+/$")]  # lmfdb: the archive, or a mirror of it
+    proxy: str | None  # lmfdb: http://host:port; null: as the environment says
+    connections: Annotated[int, Field(ge=1, le=8)]  # lmfdb: at a time
+    retries: Count  # lmfdb: of a request, with growing pauses
+    timeout: Rate  # lmfdb: seconds without a byte before a request counts as failed
+
+    @model_validator(mode="after")
+    def _range_is_one(self) -> Download:
+        if self.first_rank is not None and self.from_height is not None:
+            raise ValueError("give first_rank or from_height, not both")
+        if self.max_zeros is not None and self.to_height is not None:
+            raise ValueError("give max_zeros or to_height, not both")
+        if self.to_height is not None and (self.from_height or 0.0) >= self.to_height:
+            raise ValueError(f"from_height {self.from_height} is not below {self.to_height}")
+        needs = {"exact": ("to_height",), "siegel": ("max_zeros", "to_height")}.get(self.source)
+        if needs and all(getattr(self, name) is None for name in needs):
+            raise ValueError(f"source {self.source} needs {' or '.join(needs)}")
+        users = {
+            "directory": ("directory",),
+            "first_rank": ("siegel",),
+            "from_height": ("siegel",),
+            "to_height": ("exact", "siegel"),
+        }
+        for name, sources in users.items():
+            if getattr(self, name) is not None and self.source not in sources:
+                raise ValueError(f"{name} means nothing to source {self.source}; leave it blank")
+        return self
 
 
 class Decode(Section):
@@ -48,6 +92,15 @@ class Unfold(Section):
     """How heights become spacings."""
 
     variant: Literal["A", "B"]
+
+
+class Verify(Section):
+    """The gate between the zeros and everything that trusts them."""
+
+    zeta: bool | None  # count and recompute as zeros of zeta; null: unless the source is a control
+    recompute: Annotated[float, Field(ge=0, le=1)]  # share of the zeros computed anew to compare
+    tolerance: Rate  # largest distance from the recomputed zero, in mean spacings
+    max_spacing: Rate  # a larger spacing is a fault
 
 
 class Window(Section):
@@ -138,9 +191,11 @@ class Distill(Section):
 class Params(Section):
     """All of params.yaml."""
 
+    compute: Compute
     download: Download
     decode: Decode
     unfold: Unfold
+    verify: Verify
     window: Window
     model: Model
     train: Train

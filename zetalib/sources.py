@@ -15,17 +15,15 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zetalib import atomic, fixed, manifest, platt
+from zetalib import archive, atomic, manifest, platt
 from zetalib.errors import ZetaError
 from zetalib.params import Download
-from zetalib.platt import Block, Header
 
 # Odlyzko's table of the first 2,001,052 zeros, accurate to 4e-9, as redistributed on PyPI.
 ODLYZKO_PACKAGE = "passagemath-database-odlyzko-zeta==10.8.13"
@@ -103,7 +101,7 @@ def odlyzko(params: Download, folder: Path) -> None:
             "The package is not the one this pipeline was built on; do not use it.",
         )
     gamma = floats_of_pickle(zlib.decompress(packed))[: params.max_zeros]
-    for name, content in archive_files(gamma):
+    for name, content in archive.files(gamma):
         print(f"writing {name}", flush=True)
         atomic.write_bytes(folder / name, content)
 
@@ -124,38 +122,6 @@ def floats_of_pickle(data: bytes) -> NDArray[np.float64]:
         elif opcode.name not in structure:
             raise ValueError(f"pickle opcode {opcode.name} at byte {position}: not a float list")
     return np.array(values)
-
-
-def archive_bounds() -> list[list[float]]:
-    """Block bounds of the archive's first files: one list of heights a file.
-
-    One block 14 to 5000; then blocks of 2100: 10, 100, 100, and 1000 in every further file.
-    """
-    bounds, start = [[14.0, 5000.0]], 5000.0
-    for blocks in [10, 100, 100] + [1000] * 13:
-        bounds.append([start + 2100.0 * k for k in range(blocks + 1)])
-        start = bounds[-1][-1]
-    return bounds
-
-
-def archive_files(gamma: NDArray[np.float64]) -> list[tuple[str, bytes]]:
-    """Encode the first zeros, float64 heights of ranks 1, 2, ..., as (name, content) of files.
-
-    Files and blocks are those of the archive up to the last zero; the last block ends there.
-    Every float64 height is a multiple of 2^-101, so nothing is rounded.
-    """
-    files = []
-    for bounds in archive_bounds():
-        blocks = []
-        for t0, t1 in pairwise(bounds):
-            n0, n1 = (int(np.searchsorted(gamma, t, side="right")) for t in (t0, t1))
-            if n0 == len(gamma):
-                break
-            end = float(gamma[-1]) if n1 == len(gamma) else t1
-            blocks.append(Block(Header(t0, end, n0, n1, 0), fixed.from_floats(gamma[n0:n1])))
-        if blocks:
-            files.append((platt.file_name(bounds[0]), platt.encode(blocks)))
-    return files
 
 
 SOURCES: dict[str, Callable[[Download, Path], None]] = {
