@@ -44,8 +44,8 @@ def interpolation() -> Floats:
 
 @nb.njit(cache=True, nogil=True, inline="always")
 def _value(polynomial: Floats, x: float) -> float:
-    total = polynomial[TERMS - 1]
-    for d in range(TERMS - 2, -1, -1):
+    total = 0.0
+    for d in range(TERMS - 1, -1, -1):
         total = total * x + polynomial[d]
     return total
 
