@@ -281,8 +281,8 @@ def stretch(lo: int, hi: int, finer: int = 1) -> Stretch:
     The number below `lo` is the integer nearest to the mean, over the zeros found, of
     theta(gamma)/pi + 1 less their place in the stretch: that is Turing's method, for the integral
     of S(t) over any range is less than 2.067 + 0.059 log t (Trudgian 2011), far less than the
-    stretch's length. A zero missed shows: the next stretch's number is then not this one's plus
-    the zeros found here.
+    stretch's length. Zeros missed show: this stretch's number is then not that of the one before
+    plus the zeros found there, or the next one's not this one's plus those found here.
 
     Parameters
     ----------
@@ -358,7 +358,7 @@ def _height_of(count: float) -> float:
     return float(2 * np.pi * np.e * np.exp(lambertw(x / np.e).real))
 
 
-def _pieces_from(height: float) -> Iterator[tuple[int, int]]:
+def pieces_from(height: float) -> Iterator[tuple[int, int]]:
     """All stretches from the one that holds `height`, without end."""
     for bounds in archive.bounds(height):
         yield from (piece for piece in pieces(bounds) if piece[1] > height)
@@ -370,7 +370,7 @@ def before_rank(rank: int) -> float:
         return archive.FIRST
     guess = _height_of(rank - 0.5)
     while True:
-        found = stretch(*next(_pieces_from(max(guess, archive.FIRST))))
+        found = stretch(*next(pieces_from(max(guess, archive.FIRST))))
         place = rank - 1 - found.before
         if place < 0:
             guess = found.lo - 1.0
@@ -401,9 +401,12 @@ class _Zeros:
     """Zeros handed out block by block from closed stretches in order."""
 
     def __init__(self, from_height: float) -> None:
-        self._stretches = closed(_in_order(_pieces_from(from_height)))
-        self._held: list[Stretch] = [next(self._stretches)]
-        first = self._held[0]
+        lo, _ = next(pieces_from(from_height))
+        # One stretch more before the first: its end counts what the first one starts with.
+        stretches = pieces_from(max(lo - 1.0, archive.FIRST))
+        self._stretches = closed(_in_order(stretches))
+        first = next(held for held in self._stretches if held.hi > from_height)
+        self._held = [first]
         self.rank = first.before + int(np.searchsorted(first.offset, from_height - first.lo))
 
     def between(self, t0: float, t1: float) -> tuple[Floats, float]:
