@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -345,6 +345,40 @@ def decode_file(
     exact = fixed.to_floats(fixed.differences(chain))
     gap[: len(exact)] = exact
     return n, fixed.to_floats(heights), gap
+
+
+def decode_run(
+    path: str | Path, headers: Sequence[Header], following: int | None, threads: int = 1
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """As :func:`decode_file`, for a run of consecutive blocks of one file."""
+    path = Path(path)
+    parts = []
+    with path.open("rb") as handle:
+        for header in headers:
+            handle.seek(header.offset + _HEADER.size)
+            raw = handle.read(RECORD_BYTES * (header.n1 - header.n0))
+            parts.append(_decode_block(path, header, raw))
+    heights = np.concatenate(parts)
+    first = headers[0].n0 + 1
+    n = np.arange(first, first + len(heights), dtype=np.int64)
+    gap = np.full(len(heights), np.nan)
+    chain = heights if following is None else np.vstack([heights, fixed.from_ints([following])])
+    exact = fixed.to_floats(fixed.differences(chain))
+    gap[: len(exact)] = exact
+    return n, fixed.to_floats(heights), gap
+
+
+def first_of(path: str | Path, headers: Sequence[Header]) -> int | None:
+    """The first zero of the blocks in units of 2^-101, or None if they hold none."""
+    path = Path(path)
+    for header in headers:
+        if header.n1 > header.n0:
+            one = Header(header.t0, header.t1, header.n0, header.n0 + 1, header.offset)
+            with path.open("rb") as handle:
+                handle.seek(header.offset + _HEADER.size)
+                heights = _decode_block(path, one, handle.read(RECORD_BYTES))
+            return fixed.to_ints(heights)[0]
+    return None
 
 
 def first_zero(path: str | Path) -> int | None:
