@@ -578,7 +578,8 @@ def _long_way(
     ends: Fixed,
 ) -> bool:
     """One block of any height, rounding limb by limb; True if it has a fault."""
-    height = start.copy()
+    height = ends[1]
+    _sum(start, _U0, _U0, height)
     for i in range(gamma.shape[0]):
         p = at + _STRIDE * np.uint64(i)
         lo, hi = words[p], words[p + _HI] >> _DROP
@@ -589,12 +590,11 @@ def _long_way(
         if i > 0:
             gap[i - 1] = fixed.nearest(lo, hi, _U0)
         else:
-            ends[0] = height
-    ends[1] = height
+            _sum(start, lo, hi, ends[0])
     return False
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
+@nb.njit(cache=True, nogil=True)
 def _sum(a: Fixed, lo: np.uint64, hi: np.uint64, out: Fixed) -> None:
     """Write a + (hi:lo) to `out`, which may be `a`."""
     s0 = a[0] + lo
@@ -606,7 +606,7 @@ def _sum(a: Fixed, lo: np.uint64, hi: np.uint64, out: Fixed) -> None:
     out[0], out[1], out[2] = s0, s1, s2
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
+@nb.njit(cache=True, nogil=True)
 def _beyond(a: Fixed, end: Fixed) -> bool:
     if a[2] != end[2]:
         return bool(a[2] > end[2])
