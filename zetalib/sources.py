@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zetalib import archive, atomic, manifest, platt, siegel
+from zetalib import archive, atomic, exact, manifest, platt, siegel
 from zetalib.errors import ZetaError
 from zetalib.params import Download
 
@@ -127,5 +127,6 @@ def floats_of_pickle(data: bytes) -> NDArray[np.float64]:
 SOURCES: dict[str, Callable[[Download, Path], None]] = {
     "odlyzko": odlyzko,
     "directory": directory,
+    "exact": exact.write,
     "siegel": siegel.fetch,
 }
