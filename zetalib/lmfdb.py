@@ -14,6 +14,7 @@ import math
 import os
 import re
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from typing import TypeVar
 
 import requests
 import urllib3
-from urllib3.exceptions import HTTPError, InvalidHeader
+from urllib3.exceptions import HTTPError, InvalidHeader, LocationValueError
 
 from zetalib import manifest, platt
 from zetalib.errors import ZetaError
@@ -237,13 +238,24 @@ class _StoppedError(Exception):
     """Another file has failed, or the user has had enough."""
 
 
+class _Local(threading.local):
+    """A session for each thread: requests does not promise that one may be shared."""
+
+    def __init__(self, opened: list[requests.Session]) -> None:
+        self.session = requests.Session()
+        self.session.headers["User-Agent"] = f"zetalib {requests.utils.default_user_agent()}"
+        self.session.headers["Accept-Encoding"] = "identity"  # a Range counts the file's own bytes
+        self.session.cookies.set("human", "1")  # a cookie, not a header: redirects keep it
+        opened.append(self.session)
+
+
 class _Client:
-    """GET requests with our cookie, time-outs and retries; a session of its own for each thread."""
+    """GET requests with our cookie, time-outs and retries."""
 
     def __init__(self, params: Download, pause: Callable[[float], object]) -> None:
         self._params, self._pause = params, pause
-        self._local = threading.local()
         self._sessions: list[requests.Session] = []
+        self._local = _Local(self._sessions)
 
     def __enter__(self) -> _Client:
         return self
@@ -252,20 +264,8 @@ class _Client:
         for session in self._sessions:
             session.close()
 
-    def _session(self) -> requests.Session:
-        if not hasattr(self._local, "session"):
-            session = requests.Session()
-            session.headers["User-Agent"] = f"zetalib {requests.utils.default_user_agent()}"
-            session.headers["Accept-Encoding"] = "identity"  # a Range counts the file's own bytes
-            session.cookies.set("human", "1")  # a cookie, not a header: redirects keep it
-            self._local.session = session
-            self._sessions.append(session)
-        session = self._local.session
-        assert isinstance(session, requests.Session)
-        return session
-
     def patiently(self, what: str, attempt: Callable[[], T]) -> T:
-        """`attempt` again after each _TransientError, with pauses 1, 2, 4 ... s or what the server asks."""
+        """`attempt`, again after each fault, with pauses of 1, 2, 4 ... s or as the server asks."""
         for tried in itertools.count(1):
             try:
                 return attempt()
@@ -277,7 +277,7 @@ class _Client:
                 if wait > LONGEST_WAIT:
                     problem = f"{fault}, and the server asks to wait {_span(wait)}"
                     raise ZetaError(what, problem, _AGAIN) from None
-                print(f"{what}: {fault}; again in {wait:g} s", flush=True)
+                print(f"{what}: {fault}; again in {wait:.0f} s", flush=True)
             self._pause(wait)
         raise AssertionError("unreachable")
 
@@ -285,12 +285,12 @@ class _Client:
     def open(self, url: str, offset: int = 0) -> Iterator[requests.Response]:
         """A response to GET of `url` from byte `offset` on: status 200, or 206 or 416 if offset.
 
-        Whatever goes wrong in the network, also while the body is read, becomes a _TransientError or, if
-        another try cannot help, a ZetaError.
+        Whatever goes wrong in the network, also while the body is read, becomes a _TransientError
+        or, if another try cannot help, a ZetaError.
         """
         proxy, timeout = self._params.proxy, self._params.timeout
         try:
-            with self._session().get(
+            with self._local.session.get(
                 url,
                 stream=True,
                 timeout=timeout,
@@ -370,7 +370,7 @@ def _retry_after(response: requests.Response) -> float | None:
     if header is None:
         return None
     try:
-        return float(urllib3.Retry().parse_retry_after(header))
+        return float(urllib3.Retry(retry_after_max=sys.maxsize).parse_retry_after(header))
     except InvalidHeader:
         return None
 
@@ -393,27 +393,29 @@ def _html(url: str) -> ZetaError:
 
 
 def _explained(url: str, error: Exception, timeout: float) -> Exception:
-    """`error` of requests or urllib3 as a _TransientError, or as a ZetaError if another try is in vain."""
+    """`error` of requests or urllib3 as a _TransientError; a ZetaError if it would come again."""
     if isinstance(error, requests.TooManyRedirects):
         return ZetaError(url, "it redirects in circles", "Correct download.url.")
     chain: list[BaseException] = [error]  # from the outside in
     while inner := _inner(chain[-1]):
         chain.append(inner)
-    text = str(chain[-1].args[0] if chain[-1].args else chain[-1])
+    text = str(chain[-1]).rpartition("): ")[2].rstrip(".")  # without urllib3's name of the pool
     if any("CERTIFICATE_VERIFY_FAILED" in str(e) for e in chain):
         remedy = "Set REQUESTS_CA_BUNDLE to your proxy's or mirror's certificates."
         return ZetaError(url, "its TLS certificate is not trusted", remedy)
     known: dict[type[BaseException], str] = {
         urllib3.exceptions.ProxyError: f"the proxy cannot be reached ({text})",
         urllib3.exceptions.NameResolutionError: "the host name cannot be resolved",
+        urllib3.exceptions.NewConnectionError: f"no connection ({text})",  # also a TimeoutError
         urllib3.exceptions.TimeoutError: f"no byte for {timeout:g} s",
         urllib3.exceptions.SSLError: f"TLS failed ({text})",
+        urllib3.exceptions.IncompleteRead: f"the connection was cut: {text}",
     }
     for kind, problem in known.items():
         if any(isinstance(e, kind) for e in chain):
             return _TransientError(problem)
     transient = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, HTTPError)
-    if isinstance(error, transient):
+    if isinstance(error, transient) and not isinstance(error, LocationValueError):
         return _TransientError(f"the connection failed ({text})")
     return ZetaError(url, text, "Correct download.url or download.proxy.")
 
