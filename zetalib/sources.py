@@ -2,6 +2,7 @@
 
 A source is a function ``(params, folder) -> None`` that writes ``zeros_*.dat`` into an empty
 folder; :data:`SOURCES` is the seam for further ones. :func:`fetch` runs one and adds the manifest.
+Only `lmfdb` works on the folder of an earlier run, to keep what is good there.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zetalib import archive, atomic, exact, manifest, platt, siegel
+from zetalib import archive, atomic, exact, lmfdb, manifest, platt, siegel
 from zetalib.errors import ZetaError
 from zetalib.params import Download
 
@@ -32,18 +33,42 @@ ODLYZKO_SHA256 = "1cebd3bf17c77958c5eef1d78d51338224dd086c0f5ad0874277a82af0f993
 
 
 def fetch(params: Download, folder: str | Path) -> dict[str, Any]:
-    """Bring zeros from ``params.source`` into `folder` with a manifest; all of it or nothing.
+    """Bring zeros from ``params.source`` into `folder` with a manifest.
+
+    `folder` then holds these files and the manifest alone, whatever it held before. All of it is
+    replaced or nothing; source `lmfdb` may leave good files without a manifest when it fails.
 
     Returns
     -------
     dict
         The manifest, also written to ``folder/manifest.json``: source, number of zeros and, for
         each file, name, bytes, md5, first and last rank.
+
+    Raises
+    ------
+    ZetaError
+        When the source cannot deliver, or the disk cannot take what it delivers.
     """
-    with atomic.replacing(folder) as aside:
-        aside.mkdir()
-        SOURCES[params.source](params, aside)
-        return manifest.write(aside, params.source)
+    try:
+        if params.source == "lmfdb":
+            md5s = lmfdb.download(params, Path(folder))
+            return manifest.write(folder, params.source, md5s)
+        source = SOURCES.get(params.source)
+        if source is None:
+            known = ", ".join(["lmfdb", *SOURCES])
+            raise ZetaError(
+                "params.yaml: download.source",
+                f"source {params.source!r} is not part of this version",
+                f"Choose one of: {known}.",
+            )
+        with atomic.replacing(folder) as aside:
+            aside.mkdir()
+            source(params, aside)
+            return manifest.write(aside, params.source)
+    except OSError as error:
+        problem = f"it could not be read or written ({error.strerror or error})"
+        remedy = "Free room on the disk or correct the permissions, then run it again."
+        raise ZetaError(error.filename or folder, problem, remedy) from error
 
 
 def directory(params: Download, folder: Path) -> None:
