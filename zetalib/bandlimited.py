@@ -42,10 +42,27 @@ def interpolation() -> Floats:
     return np.ascontiguousarray(coefficients.T)
 
 
+@cache
+def _slope_weights() -> Floats:
+    """Weights of samples[i + k] - samples[i - k], k = 1 ... 5, in the slope at sample i."""
+    frequency = np.pi / OVERSAMPLING * np.cos(np.pi * (np.arange(200) + 0.5) / 400)
+    differences = 2 * np.sin(np.outer(frequency, np.arange(1, 6)))
+    return np.asarray(np.linalg.lstsq(differences, frequency, rcond=None)[0])
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def _slope(samples: Floats, i: int, weights: Floats) -> float:
+    """Slope at sample i, to 1e-4 of the largest component."""
+    total = 0.0
+    for k in range(5):
+        total += weights[k] * (samples[i + k + 1] - samples[i - k - 1])
+    return total
+
+
 @nb.njit(cache=True, nogil=True, inline="always")
 def _value(polynomial: Floats, x: float) -> float:
-    total = polynomial[TERMS - 1]
-    for d in range(TERMS - 2, -1, -1):
+    total = 0.0
+    for d in range(TERMS - 1, -1, -1):
         total = total * x + polynomial[d]
     return total
 
@@ -106,12 +123,20 @@ def _dip(polynomial: Floats, sign: float, steps: int) -> float:
 
 @nb.njit(cache=True, nogil=True)
 def _search(
-    samples: Floats, first: int, last: int, matrix: Floats, thorough: bool, zeros: Floats
+    samples: Floats,
+    first: int,
+    last: int,
+    matrix: Floats,
+    weights: Floats,
+    thorough: bool,
+    zeros: Floats,
 ) -> int:
     polynomial = np.empty(TERMS)
     found = 0
+    slope = _slope(samples, first, weights)
     for i in range(first, last):
         here, after = samples[i], samples[i + 1]
+        before, slope = slope, _slope(samples, i + 1, weights)
         if (here < 0.0) != (after < 0.0):
             _fit(samples, i, matrix, polynomial)
             # The polynomial meets the samples to 1e-12 only: its own ends decide the bracket.
@@ -123,10 +148,10 @@ def _search(
             zeros[found] = i + 0.5 + x
             found += 1
             continue
-        # Two zeros inside one interval: the samples on either side fall towards it.
+        # Two zeros inside one interval: the function falls towards zero from both its ends.
         sign = -1.0 if here < 0.0 else 1.0
-        falls = sign * (samples[i - 1] - here) >= 0.0 and sign * (samples[i + 2] - after) >= 0.0
-        if falls or thorough:
+        slack = 1e-3 * (abs(before) + abs(slope))
+        if thorough or (sign * before < slack and sign * slope > -slack):
             _fit(samples, i, matrix, polynomial)
             fa, fb = _value(polynomial, -0.5), _value(polynomial, 0.5)
             x = _dip(polynomial, sign, 32 if thorough else 4)
@@ -159,5 +184,5 @@ def zeros(samples: Floats, first: int, last: int, thorough: bool = False) -> Flo
     if first < MARGIN or last + MARGIN > len(samples):
         raise ValueError(f"{MARGIN} samples are needed on either side of {first} ... {last}")
     found = np.empty(2 * (last - first))
-    count = _search(samples, first, last, interpolation(), thorough, found)
+    count = _search(samples, first, last, interpolation(), _slope_weights(), thorough, found)
     return found[:count].copy()

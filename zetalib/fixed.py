@@ -129,3 +129,34 @@ def differences(fixed: Fixed) -> Fixed:
     if bad >= 0:
         raise ValueError("heights must strictly increase", bad + 1)
     return out
+
+
+OFFSET_BITS = 50
+
+
+def above(start: float, offset: Floats) -> Fixed:
+    """Heights start + offset as limbs, shape (n,) to (n, 3); offsets to the nearest 2^-50.
+
+    Parameters
+    ----------
+    start : float
+        Taken exactly.
+    offset : float64 array, shape (n,)
+        In [0, 2^13).
+
+    Raises
+    ------
+    ValueError
+        If an offset lies outside.
+    """
+    if len(offset) and not (offset.min() >= 0.0 and offset.max() < 2.0**13):
+        raise ValueError("offsets must lie in [0, 2^13)")
+    units = np.rint(offset * 2.0**OFFSET_BITS).astype(np.uint64)
+    shift = np.uint64(UNIT_BITS - OFFSET_BITS)
+    base = from_ints([float_to_int(start)])[0]
+    out = np.empty((len(offset), LIMBS), dtype=np.uint64)
+    out[:, 0] = base[0] + (units << shift)
+    carry = (out[:, 0] < base[0]).astype(np.uint64)
+    out[:, 1] = base[1] + (units >> (np.uint64(64) - shift)) + carry
+    out[:, 2] = base[2] + (out[:, 1] < base[1]).astype(np.uint64)
+    return out

@@ -307,6 +307,11 @@ def encode(blocks: list[Block]) -> bytes:
     return b"".join(parts)
 
 
+def write_file(path: Path, blocks: Iterator[Block]) -> None:
+    """Temporary."""
+    path.write_bytes(encode(list(blocks)))
+
+
 _ONE = np.array([1, 0, 0], dtype=np.uint64)  # turns "gamma < t1 + 1 unit" into "gamma <= t1"
 
 

@@ -12,22 +12,33 @@ assumed but counted, by Turing's method, and a count that does not close is an e
 from __future__ import annotations
 
 import math
+import os
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import cache
+from itertools import pairwise
+from pathlib import Path
 
 import finufft
 import numba as nb
 import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
+from scipy.special import lambertw
 
-from zetalib import archive, bandlimited
+from zetalib import archive, bandlimited, exact, fixed, platt
+from zetalib.errors import ZetaError
+from zetalib.params import Download
+from zetalib.platt import Block, Header
 
 Floats = NDArray[np.float64]
 
-LOWEST = 200.0  # below, the expansion is too weak
+LOWEST = 200  # below, the expansion is too weak: those zeros come from python-flint
+HIGHEST = 1e12  # above, float64 counts of zeros run out of digits
 ACCURACY = 1e-12  # of the non-uniform FFT, relative
 
 _PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899")
@@ -90,10 +101,10 @@ def remainder(t: Floats, terms: int) -> Floats:
     `terms` may be one off floor(sqrt(t / 2 pi)) near where that changes: C0 ... C4 are entire.
     """
     tau = np.sqrt(t / (2 * np.pi))
-    z = tau - terms - 0.5
+    powers = np.vander(tau - terms - 0.5, corrections().shape[1], increasing=True)
     found = np.zeros_like(t)
-    for row in corrections()[::-1]:
-        found = found / tau + np.polynomial.polynomial.polyval(z, row)
+    for row in (corrections() @ powers.T)[::-1]:
+        found = found / tau + row
     return np.asarray((1.0 if terms % 2 else -1.0) / np.sqrt(tau) * found)
 
 
@@ -156,7 +167,7 @@ def count_smooth(t: Floats) -> Floats:
 def _assemble(
     sums: NDArray[np.complex128], cosine: Floats, sine: Floats, rest: Floats, out: Floats
 ) -> None:
-    """out = 2 Re(sums (cos + i sin)) + rest, the last three being Chebyshev series on the grid."""
+    """Set `out` to 2 Re(sums (cos + i sin)) + rest; the last three are Chebyshev series."""
     half = len(out) // 2
     size = max(len(cosine), len(sine), len(rest))
     lanes = 64
@@ -179,6 +190,14 @@ def _assemble(
             r = x * r1[j] - r2[j] + rest[0]
             value = sums[start + j]
             out[start + j] = 2.0 * (value.real * c - value.imag * s) + r
+
+
+@cache
+def _to_series() -> Floats:
+    """Matrix from values at the Chebyshev points to the coefficients of the series."""
+    matrix = chebyshev.chebvander(chebyshev.chebpts1(_DEGREE + 1), _DEGREE) * 2 / (_DEGREE + 1)
+    matrix[:, 0] /= 2
+    return np.asarray(matrix)
 
 
 def z_grid(center: int, step: float, size: int) -> Floats:
@@ -212,20 +231,12 @@ def z_grid(center: int, step: float, size: int) -> Floats:
     )
     reach = step * (size // 2)
 
-    def bend(u: Floats) -> Floats:
-        """theta(t) - theta(center) - slope * (t - center)."""
-        delta = reach * u
-        t = center + delta
-        bent = 0.5 * (t * np.log1p(delta / center) - delta)
-        return np.asarray(bent + (1 / t - 1 / center) / 48 + 7 / 5760 * (t**-3 - center**-3.0))
-
-    series = np.stack(
-        [
-            chebyshev.chebinterpolate(lambda u: np.cos(bend(u)), _DEGREE),
-            chebyshev.chebinterpolate(lambda u: np.sin(bend(u)), _DEGREE),
-            chebyshev.chebinterpolate(lambda u: remainder(center + reach * u, terms), _DEGREE),
-        ]
-    )
+    delta = reach * chebyshev.chebpts1(_DEGREE + 1)
+    t = center + delta
+    # theta(t) less its tangent at the centre
+    bend = 0.5 * (t * np.log1p(delta / center) - delta)
+    bend += (1 / t - 1 / center) / 48 + 7 / 5760 * (t**-3 - float(center) ** -3)
+    series = np.stack([np.cos(bend), np.sin(bend), remainder(t, terms)]) @ _to_series()
     needed = int(np.flatnonzero(np.abs(series).max(axis=0) > 1e-15)[-1]) + 1
     out = np.empty(size)
     _assemble(sums, *series[:, :needed], out)
@@ -276,10 +287,14 @@ def stretch(lo: int, hi: int, finer: int = 1) -> Stretch:
     Parameters
     ----------
     lo, hi : int
-        Heights from `LOWEST` up, both even, the stretch being one of :func:`pieces`.
+        One of :func:`pieces`.
     finer : int
         Sample so many times as densely, and look for close pairs everywhere: after a miss.
     """
+    if lo < LOWEST:
+        known = exact.heights(1, exact.count(hi))
+        origin = lo << fixed.UNIT_BITS
+        return Stretch(lo, hi, 0, np.array([(g - origin) / 2.0**fixed.UNIT_BITS for g in known]))
     samples, step = _samples(lo, hi, finer)
     last = len(samples) - bandlimited.MARGIN
     at = bandlimited.zeros(samples, bandlimited.MARGIN, last, thorough=finer > 1)
@@ -292,11 +307,14 @@ def pieces(bounds: list[float]) -> list[tuple[int, int]]:
     """Stretches (lo, hi) that one transform each can search, for a file of these block bounds.
 
     They depend on the file alone, not on the range wanted of it, so that a zero's digits do not
-    either. Below `LOWEST` there is none.
+    either. The first one, up to `LOWEST`, is left to python-flint.
     """
-    lo, end = max(int(bounds[0]), int(LOWEST)), int(bounds[-1])
+    lo, end = int(bounds[0]), int(bounds[-1])
     found = []
     while lo < end:
+        if lo < LOWEST:
+            found.append((lo, LOWEST))
+            lo = LOWEST
         tau = math.sqrt(lo / (2 * math.pi))
         # sqrt(t / 2 pi) may leave the unit interval of the stretch's middle by a quarter; 2^17
         # samples keep the transform in the cache.
@@ -332,3 +350,134 @@ def closed(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
                 after = stretch(after.lo, after.hi, finer)
             yield before
         before = after
+
+
+def _height_of(count: float) -> float:
+    """Where theta(t) / pi + 1 is `count`, roughly."""
+    x = max(count - 0.875, 1.0)
+    return float(2 * np.pi * np.e * np.exp(lambertw(x / np.e).real))
+
+
+def _pieces_from(height: float) -> Iterator[tuple[int, int]]:
+    """All stretches from the one that holds `height`, without end."""
+    for bounds in archive.bounds(height):
+        yield from (piece for piece in pieces(bounds) if piece[1] > height)
+
+
+def before_rank(rank: int) -> float:
+    """A height between the zeros of ranks `rank` - 1 and `rank`."""
+    if rank == 1:
+        return archive.FIRST
+    guess = _height_of(rank - 0.5)
+    while True:
+        found = stretch(*next(_pieces_from(max(guess, archive.FIRST))))
+        place = rank - 1 - found.before
+        if place < 0:
+            guess = found.lo - 1.0
+        elif place >= len(found.offset):
+            guess = float(found.hi)
+        elif place == 0:
+            return float(found.lo)
+        else:
+            return found.lo + float(found.offset[place - 1 : place + 1].mean())
+
+
+def _in_order(stretches: Iterator[tuple[int, int]]) -> Iterator[Stretch]:
+    """Each stretch searched, a thread a core, in order and only a few ahead."""
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[Future[Stretch]] = deque()
+        try:
+            for piece in stretches:
+                ahead.append(pool.submit(stretch, *piece))
+                if len(ahead) > 2 * workers:
+                    yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+class _Zeros:
+    """Zeros handed out block by block from closed stretches in order."""
+
+    def __init__(self, from_height: float) -> None:
+        self._stretches = closed(_in_order(_pieces_from(from_height)))
+        self._held: list[Stretch] = [next(self._stretches)]
+        first = self._held[0]
+        self.rank = first.before + int(np.searchsorted(first.offset, from_height - first.lo))
+
+    def between(self, t0: float, t1: float) -> tuple[Floats, float]:
+        """Distances from t0: of the zeros with t0 < gamma <= t1, and of the one after them."""
+        while True:
+            if self._held[-1].hi > t1:
+                offset = np.concatenate([(held.lo - t0) + held.offset for held in self._held])
+                first, last = np.searchsorted(offset, [0.0, t1 - t0], side="right")
+                if last < len(offset):
+                    self._held = [held for held in self._held if held.hi > t1]
+                    return offset[first:last], float(offset[last])
+            self._held.append(next(self._stretches))
+
+
+def _blocks(zeros: _Zeros, bounds: list[float], last: int | None) -> Iterator[Block]:
+    """Blocks between the bounds, up to the zero of rank `last` if one is given."""
+    for t0, t1 in pairwise(bounds):
+        offset, after = zeros.between(t0, t1)
+        n0 = zeros.rank
+        if last is not None and n0 + len(offset) >= last:
+            offset, beyond = np.split(offset, [last - n0])
+            t1 = t0 + (float(offset[-1]) + float(beyond[0] if len(beyond) else after)) / 2
+        zeros.rank += len(offset)
+        yield Block(Header(t0, t1, n0, zeros.rank, 0), fixed.above(t0, offset))
+        if zeros.rank == last:
+            return
+
+
+def fetch(params: Download, folder: Path) -> None:
+    """The source `siegel`: any range of zeros by height or rank, as archive files.
+
+    The range starts at `from_height`, just below the zero of rank `first_rank`, or at 14; it ends
+    at `to_height` or after `max_zeros` zeros.
+
+    Raises
+    ------
+    ZetaError
+        If the range lies too high, or if a count does not close.
+    """
+    try:
+        _fetch(params, folder)
+    except CountError as error:
+        lo, hi, found, counted = error.args
+        raise ZetaError(
+            "download.source siegel",
+            f"{found} zeros were found between t = {lo} and {hi}, but {counted} counted",
+            "Please report it; download.source=exact does not depend on the search.",
+        ) from None
+
+
+def _fetch(params: Download, folder: Path) -> None:
+    start = params.from_height or before_rank(params.first_rank or 1)
+    start = max(start, archive.FIRST)
+    highest = max(start, params.to_height or _height_of((params.max_zeros or 0) + 1))
+    if highest > HIGHEST:
+        problem = f"the range reaches t = {highest:.4g}"
+        raise ZetaError("params.yaml: download", problem, f"Stay below {HIGHEST:.0e}.")
+    zeros = _Zeros(start)
+    first = zeros.rank
+    last = None if params.max_zeros is None else first + params.max_zeros
+    wanted = params.max_zeros or int(count_smooth(np.array([params.to_height]))[0]) - first
+    began = time.monotonic()
+    for heights in archive.bounds(start):
+        bounds = [max(start, heights[0]), *(t for t in heights[1:] if t > start)]
+        if params.to_height is not None:
+            bounds = [t for t in bounds if t < params.to_height]
+            bounds.append(min(params.to_height, heights[-1]))
+        path = folder / platt.file_name(bounds[0])
+        platt.write_file(path, _blocks(zeros, bounds, last))
+        done, seconds = zeros.rank - first, time.monotonic() - began
+        print(
+            f"{path.name}: {done:,} of {wanted:,} zeros, {done / seconds:,.0f} zeros/s, "
+            f"{max(wanted - done, 0) * seconds / max(done, 1):.0f} s left",
+            flush=True,
+        )
+        if zeros.rank == last or bounds[-1] == params.to_height:
+            return

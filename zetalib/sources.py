@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zetalib import archive, atomic, controls, manifest, platt
+from zetalib import archive, atomic, controls, manifest, platt, siegel
 from zetalib.errors import ZetaError
 from zetalib.params import Download
 
@@ -132,6 +132,7 @@ def floats_of_pickle(data: bytes) -> NDArray[np.float64]:
 SOURCES: dict[str, Callable[[Download, Path], None]] = {
     "odlyzko": odlyzko,
     "directory": directory,
+    "siegel": siegel.fetch,
     "gue": controls.gue,
     "poisson": controls.poisson,
     "shuffled": partial(controls.shuffled, table=odlyzko_table),
