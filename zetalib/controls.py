@@ -15,7 +15,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from zetalib import archive, atomic, circular, fixed, platt, unfold
+from zetalib import archive, circular, fixed, platt, unfold
 from zetalib.errors import ZetaError
 from zetalib.fixed import Fixed
 from zetalib.params import Download
@@ -216,10 +216,10 @@ def write(spacings: Iterable[Floats], folder: Path) -> None:
 def _save(folder: Path, points: Fixed, bounds: list[float], rank: int) -> None:
     name = platt.file_name(bounds[0])
     print(f"writing {name}", flush=True)
-    atomic.write_bytes(folder / name, platt.encode(blocks(points, bounds, rank)))
+    platt.write_file(folder / name, blocks(points, bounds, rank))
 
 
-def blocks(points: Fixed, bounds: list[float], rank: int) -> list[Block]:
+def blocks(points: Fixed, bounds: list[float], rank: int) -> Iterator[Block]:
     """Blocks of the points of one file, limbs of shape (n, 3), with `rank` points before them.
 
     A record cannot say a distance of 8 or more, but it counts from its block's t0: where two
@@ -237,10 +237,8 @@ def blocks(points: Fixed, bounds: list[float], rank: int) -> list[Block]:
     ends = np.union1d(ends, ceiling[ceiling - below >= LONGEST] - 1)
     # gamma <= t is ceil(gamma) <= t for an integer t; all points lie below the last end.
     counts = np.append(np.searchsorted(ceiling, ends[:-1], side="right"), len(points)).tolist()
-    return [
-        Block(Header(t0, t1, rank + n0, rank + n1, 0), points[n0:n1])
-        for (t0, t1), (n0, n1) in zip(pairwise(ends.tolist()), pairwise(counts), strict=True)
-    ]
+    for (t0, t1), (n0, n1) in zip(pairwise(ends.tolist()), pairwise(counts), strict=True):
+        yield Block(Header(t0, t1, rank + n0, rank + n1, 0), points[n0:n1])
 
 
 def _ceiling(points: Fixed) -> Floats:
