@@ -16,13 +16,14 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zetalib import archive, atomic, exact, lmfdb, manifest, platt, siegel
+from zetalib import archive, atomic, controls, exact, lmfdb, manifest, platt, siegel
 from zetalib.errors import ZetaError
 from zetalib.params import Download
 
@@ -97,7 +98,14 @@ def directory(params: Download, folder: Path) -> None:
 
 
 def odlyzko(params: Download, folder: Path) -> None:
-    """Odlyzko's 2,001,052 zeros from PyPI, transcoded into archive files.
+    """Odlyzko's 2,001,052 zeros from PyPI, transcoded into archive files."""
+    for name, content in archive.files(odlyzko_table()[: params.max_zeros]):
+        print(f"writing {name}", flush=True)
+        atomic.write_bytes(folder / name, content)
+
+
+def odlyzko_table() -> NDArray[np.float64]:
+    """Heights of Odlyzko's 2,001,052 zeros, shape (2001052,), from PyPI.
 
     pip downloads the pinned package (a pure data wheel) from whatever index it is set up for.
     The table is a pickle of floats: it is read as a list of floats and nothing else, never
@@ -125,10 +133,7 @@ def odlyzko(params: Download, folder: Path) -> None:
             f"sha256 is {digest}, expected {ODLYZKO_SHA256}",
             "The package is not the one this pipeline was built on; do not use it.",
         )
-    gamma = floats_of_pickle(zlib.decompress(packed))[: params.max_zeros]
-    for name, content in archive.files(gamma):
-        print(f"writing {name}", flush=True)
-        atomic.write_bytes(folder / name, content)
+    return floats_of_pickle(zlib.decompress(packed))
 
 
 def floats_of_pickle(data: bytes) -> NDArray[np.float64]:
@@ -154,4 +159,8 @@ SOURCES: dict[str, Callable[[Download, Path], None]] = {
     "directory": directory,
     "exact": exact.write,
     "siegel": siegel.fetch,
+    "gue": controls.gue,
+    "poisson": controls.poisson,
+    "shuffled": partial(controls.shuffled, table=odlyzko_table),
+    "primes": controls.primes,
 }
