@@ -90,7 +90,8 @@ def test_a_range_by_rank_by_height_and_from_the_start_are_the_same_zeros(fetch):
     whole = fetch(max_zeros=6000)
     paths = platt.numeric_order(whole)
     assert [p.name for p in paths] == ["zeros_14.dat", "zeros_5000.dat"]
-    n, gamma, _ = (np.concatenate(a) for a in zip(*(platt.decode_file(p, None) for p in paths)))
+    parts = [platt.decode_file(p, None) for p in paths]
+    n, gamma, _ = (np.concatenate(a) for a in zip(*parts, strict=True))
     assert n[0] == 1 and n[-1] == 6000
 
     by_rank = fetch(first_rank=5001, max_zeros=1000)

@@ -14,9 +14,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import cache
@@ -30,7 +29,7 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 from scipy.special import lambertw
 
-from zetalib import archive, bandlimited, exact, fixed, platt
+from zetalib import archive, bandlimited, compute, exact, fixed, platt
 from zetalib.errors import ZetaError
 from zetalib.params import Download
 from zetalib.platt import Block, Header
@@ -385,16 +384,8 @@ def before_rank(rank: int) -> float:
 def _in_order(stretches: Iterator[tuple[int, int]]) -> Iterator[Stretch]:
     """Each stretch searched, a thread a core, in order and only a few ahead."""
     workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[Stretch]] = deque()
-        try:
-            for piece in stretches:
-                ahead.append(pool.submit(stretch, *piece))
-                if len(ahead) > 2 * workers:
-                    yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
+    with ThreadPoolExecutor(workers) as executor:
+        yield from compute.Pool(executor, workers).map(stretch, stretches)
 
 
 class _Zeros:

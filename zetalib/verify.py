@@ -455,8 +455,8 @@ def _density(found: Accumulator) -> tuple[Floats, Floats, Floats]:
     wide = round(CELL * BINS_PER_SPACING)
     cells = round(5 / CELL)
     share = found.histogram[:BINS].reshape(-1, wide).sum(axis=1) / found.count
-    edges = CELL * np.arange(cells + 1)
-    return edges, share[:cells], surmise(edges)
+    edges = np.asarray(CELL * np.arange(cells + 1), dtype=np.float64)
+    return edges, np.asarray(share[:cells]), surmise(edges)
 
 
 def _report(
