@@ -1,11 +1,13 @@
 """Stage decode: archive files to Parquet with rank, height and exact gap."""
 
-from zetalib import params, zeros
+from zetalib import compute, params, zeros
 from zetalib.errors import run_stage
 
 
 def main() -> None:
-    count = zeros.decode_folder("data/raw", "data/zeros", params.load().decode.garbage)
+    p = params.load()
+    with compute.pool(p.compute) as pool:
+        count = zeros.decode_folder("data/raw", "data/zeros", p.decode.garbage, pool.map)
     print(f"{count:,} zeros decoded")
 
 

@@ -1,11 +1,14 @@
 """Stage unfold: heights to spacings of mean one, and their statistics."""
 
-from zetalib import atomic, params, unfold
+from zetalib import atomic, compute, params, unfold
 from zetalib.errors import run_stage
 
 
 def main() -> None:
-    statistics = unfold.unfold_folder("data/zeros", "data/spacings", params.load().unfold.variant)
+    p = params.load()
+    with compute.pool(p.compute) as pool:
+        found = unfold.unfold_folder("data/zeros", "data/spacings", p.unfold.variant, pool.map)
+    statistics = found.statistics()
     atomic.write_json("metrics/unfold.json", statistics)
     print(" | ".join(f"{name} {value:.7g}" for name, value in statistics.items()))
 

@@ -1,11 +1,13 @@
 """Stage window: spacings to windows, split by height into train, calibration and val."""
 
-from zetalib import atomic, params, window
+from zetalib import atomic, compute, params, window
 from zetalib.errors import run_stage
 
 
 def main() -> None:
-    meta = window.window_folder("data/spacings", "data/windows", params.load().window)
+    p = params.load()
+    with compute.pool(p.compute) as pool:
+        meta = window.window_folder("data/spacings", "data/windows", p.window, pool.map)
     atomic.write_json("metrics/window.json", window.summary(meta))
     sizes = {name: split["windows"] for name, split in meta["splits"].items()}
     print(f"windows of {meta['length']}: {sizes}, {meta['dropped']} spacings left over")

@@ -68,4 +68,5 @@ def test_stage_runs_its_script_and_depends_on_its_params(stage):
         r"\.load\(\)\.(\w+)|\bp\.(\w+)", (ROOT / "pipeline" / f"{stage}.py").read_text()
     )
     used = {a or b for a, b in own} & set(YAML(typ="safe").load((ROOT / "params.yaml").read_text()))
+    used -= {"compute"}  # who works: no result depends on it
     assert set(STAGES[stage].get("params", [])) == used

@@ -26,8 +26,11 @@ class ZetaError(Exception):
         self, where: str | Path, problem: str, remedy: str, *, offset: int | None = None
     ) -> None:
         self.where, self.problem, self.remedy, self.offset = str(where), problem, remedy, offset
-        at = "" if offset is None else f" at byte {offset}"
-        super().__init__(f"{where}{at}: {problem}. {remedy}")
+        super().__init__(self.where, problem, remedy)  # what pickling between processes keeps
+
+    def __str__(self) -> str:
+        at = "" if self.offset is None else f" at byte {self.offset}"
+        return f"{self.where}{at}: {self.problem}. {self.remedy}"
 
 
 def run_stage(stage: Callable[[], None]) -> None:

@@ -42,8 +42,13 @@ def write(folder: str | Path, source: str) -> dict[str, Any]:
     return found
 
 
-def check(raw: str | Path, paths: list[Path]) -> None:
+def check(raw: str | Path, paths: list[Path]) -> dict[str, str]:
     """Check that `paths` are the files of the manifest in `raw`, in name and size.
+
+    Returns
+    -------
+    dict
+        The md5 of each file, by name.
 
     Raises
     ------
@@ -53,6 +58,7 @@ def check(raw: str | Path, paths: list[Path]) -> None:
     manifest = Path(raw) / NAME
     try:
         files = {entry["name"]: entry for entry in json.loads(manifest.read_text())["files"]}
+        md5 = {name: str(entry["md5"]) for name, entry in files.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"the manifest cannot be read ({type(error).__name__})"
         raise ZetaError(manifest, problem, "Run `dvc repro -f download`.") from None
@@ -67,3 +73,4 @@ def check(raw: str | Path, paths: list[Path]) -> None:
     for name in files:
         problem = "the manifest names this file, and it is missing"
         raise ZetaError(Path(raw) / name, problem, "Run `dvc repro -f download`.")
+    return md5

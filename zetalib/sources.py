@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zetalib import archive, atomic, exact, manifest, platt
+from zetalib import archive, atomic, exact, manifest, platt, siegel
 from zetalib.errors import ZetaError
 from zetalib.params import Download
 
@@ -128,4 +128,5 @@ SOURCES: dict[str, Callable[[Download, Path], None]] = {
     "odlyzko": odlyzko,
     "directory": directory,
     "exact": exact.write,
+    "siegel": siegel.fetch,
 }

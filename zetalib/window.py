@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import pickle
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +20,18 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from zetalib import atomic
+from zetalib import atomic, tables
 from zetalib.errors import ZetaError
 from zetalib.params import Window
-from zetalib.tables import parquet_files
+from zetalib.tables import Map, Part
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 SPLITS = ("train", "calibration", "val")
+INDEX = pa.schema(
+    [("window", pa.int64()), ("split", pa.string()), ("n", pa.int64()), ("gamma", pa.float64())]
+)
 _AGAIN = "Run `dvc repro -f window`."
 
 
@@ -72,38 +82,6 @@ def split_sizes(windows: int, params: Window) -> dict[str, int]:
     return sizes
 
 
-def cut(
-    n: NDArray[np.int64], gamma: NDArray[np.float64], spacing: NDArray[np.float64], params: Window
-) -> dict[str, Windows]:
-    """Non-overlapping windows in the order of height, never shuffled; the remainder is dropped.
-
-    Parameters
-    ----------
-    n, gamma, spacing : arrays, shape (m,)
-        Consecutive zeros (rank and height) and the spacing from each to the next.
-    """
-    jumps = np.flatnonzero(np.diff(n) != 1)
-    if len(jumps):
-        at = n[jumps[0]]
-        raise ZetaError("data/spacings", f"zeros are missing after rank {at}", "Decode again.")
-    count = len(spacing) // params.length
-    sizes = split_sizes(count, params)
-    shape = (count, params.length)
-    used = count * params.length
-    everything = Windows(
-        torch.from_numpy(spacing[:used].reshape(shape).copy()),
-        torch.from_numpy(n[: used : params.length].copy()),
-        torch.from_numpy(gamma[: used : params.length].copy()),
-    )
-    parts, start = {}, 0
-    for name in SPLITS:
-        part = everything[start : start + sizes[name]]
-        # Copies: a saved view would carry the storage of all splits with it.
-        parts[name] = Windows(part.spacing.clone(), part.n.clone(), part.gamma.clone())
-        start += sizes[name]
-    return parts
-
-
 def summary(meta: dict[str, Any]) -> dict[str, Any]:
     """The numbers of the metadata, without its digests: what is worth comparing between runs."""
     splits = {
@@ -113,53 +91,171 @@ def summary(meta: dict[str, Any]) -> dict[str, Any]:
     return {"dropped": meta["dropped"], **splits}
 
 
-def window_folder(spacings: str | Path, out: str | Path, params: Window) -> dict[str, Any]:
+def window_folder(
+    spacings: str | Path, out: str | Path, params: Window, run: Map = starmap
+) -> dict[str, Any]:
     """Cut an unfolded data set into `out`: `<split>.pt`, `index.parquet`, `meta.json`.
 
+    Windows do not overlap and are in the order of height, never shuffled; the remainder is dropped.
+    Memory is that of the row groups `run` has under way: the splits are written as they come.
     Returns the metadata: window length, spacings dropped at the end, and for each split the
     number of windows, first rank, heights, mean and std, and the SHA-256 of its spacings.
+
+    Raises
+    ------
+    ZetaError
+        As :func:`zetalib.tables.parts` and :func:`split_sizes`; if ranks are not consecutive.
     """
-    table = pa.concat_tables([pq.read_table(path) for path in parquet_files(spacings)])
-    n, gamma, spacing = (table[name].to_numpy() for name in ("n", "gamma", "spacing"))
-    parts = cut(n, gamma, spacing, params)
+    parts = tables.parts(Path(spacings).absolute())  # a worker may be elsewhere
+    total = sum(part.rows for part in parts)
+    sizes = split_sizes(total // params.length, params)
     meta: dict[str, Any] = {
         "length": params.length,
-        "spacings": len(spacing),
-        "dropped": len(spacing) % params.length,
-        "splits": {name: _describe(windows) for name, windows in parts.items()},
+        "spacings": total,
+        "dropped": total % params.length,
     }
-    joined = "".join(split["sha256"] for split in meta["splits"].values())
-    meta["sha256"] = hashlib.sha256(joined.encode()).hexdigest()
     with atomic.replacing(out) as aside:
         aside.mkdir()
-        for name, windows in parts.items():
-            save_tensors(aside / f"{name}.pt", vars(windows))
-        pq.write_table(_index(parts), aside / "index.parquet", compression="zstd")
+        with ExitStack() as stack:
+            splits = [
+                stack.enter_context(_SplitWriter(aside / f"{name}.pt", sizes[name], params.length))
+                for name in SPLITS
+            ]
+            rank = None
+            for first, last, *piece in run(read_piece, _pieces(parts, params.length)):
+                if rank is not None and first != rank + 1:
+                    raise _missing(rank)
+                rank = last
+                for split in splits:
+                    piece = split.take(*piece)
+        meta["splits"] = {s: w.describe() for s, w in zip(SPLITS, splits, strict=True)}
+        joined = "".join(split["sha256"] for split in meta["splits"].values())
+        meta["sha256"] = hashlib.sha256(joined.encode()).hexdigest()
+        _write_index(aside)
         atomic.write_json(aside / "meta.json", meta)
     return meta
 
 
+def _missing(rank: int) -> ZetaError:
+    return ZetaError("data/spacings", f"zeros are missing after rank {rank}", "Decode again.")
+
+
+def _pieces(parts: list[Part], length: int) -> Iterator[tuple[Path, int, int, int]]:
+    """Each row group of the data set and the number of its first spacing in a window."""
+    start = 0
+    for part in parts:
+        for group, rows in enumerate(tables.groups(part.path)):
+            yield part.path, group, start % length, length
+            start += rows
+
+
+def read_piece(
+    path: Path, group: int, phase: int, length: int
+) -> tuple[int, int, Floats, Ints, Floats]:
+    """A row group: its first and last rank, its spacings, rank and height where windows start.
+
+    `phase` is the place of its first spacing in a window of `length`.
+    """
+    table = tables.read_group(path, group, ["n", "gamma", "spacing"])
+    n, gamma, spacing = (table[name].to_numpy() for name in ("n", "gamma", "spacing"))
+    jumps = np.flatnonzero(np.diff(n) != 1)
+    if len(jumps):
+        raise _missing(int(n[jumps[0]]))
+    start = -phase % length
+    return int(n[0]), int(n[-1]), spacing, n[start::length].copy(), gamma[start::length].copy()
+
+
+class _SplitWriter:
+    """Writes the tensors of a split into a file of `torch.save` as they come, holding none.
+
+    torch lays out the file with room for the data (`skip_data`), which is then filled in.
+    """
+
+    def __init__(self, path: Path, windows: int, length: int) -> None:
+        from torch._subclasses.fake_tensor import FakeTensorMode  # slow, and only needed here
+
+        with FakeTensorMode(), torch.serialization.skip_data(materialize_fake_tensors=True):
+            tensors = {
+                "spacing": torch.empty((windows, length), dtype=torch.float64),
+                "n": torch.empty(windows, dtype=torch.int64),
+                "gamma": torch.empty(windows, dtype=torch.float64),
+            }
+            torch.save(tensors, path)
+        reader: Any = torch._C.PyTorchFileReader(str(path))
+        self._at = {name: reader.get_record_offset(f"data/{k}") for k, name in enumerate(tensors)}
+        self._path, self._handle = path, path.open("r+b")
+        self._windows, self._spacings = windows, windows * length  # still to come
+        self._sha256, self._count = hashlib.sha256(), windows * length
+        self._sum = self._squares = 0.0  # about 1, so that nothing cancels
+
+    def __enter__(self) -> _SplitWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
+        self._handle.close()
+
+    def take(self, spacing: Floats, n: Ints, gamma: Floats) -> tuple[Floats, Ints, Floats]:
+        """Write what the split has room for; the rest."""
+        mine, starts = min(len(spacing), self._spacings), min(len(n), self._windows)
+        self._put("spacing", spacing[:mine])
+        self._put("n", n[:starts])
+        self._put("gamma", gamma[:starts])
+        self._spacings -= mine
+        self._windows -= starts
+        self._sha256.update(spacing[:mine].data)
+        d = spacing[:mine] - 1
+        self._sum += float(d.sum())
+        self._squares += float((d * d).sum())
+        return spacing[mine:], n[starts:], gamma[starts:]
+
+    def _put(self, name: str, array: Floats | Ints) -> None:
+        self._handle.seek(self._at[name])
+        self._handle.write(array.data)
+        self._at[name] += array.nbytes
+
+    def describe(self) -> dict[str, Any]:
+        """The split's entry in the metadata, once it is written and closed."""
+        windows = Windows(**_tensors(self._path))
+        mean = self._sum / self._count
+        return {
+            "windows": len(windows),
+            "first_rank": int(windows.n[0]),
+            "height_from": float(windows.gamma[0]),
+            "height_to": float(windows.gamma[-1]),
+            "mean": 1 + mean,
+            "std": float(np.sqrt(self._squares / self._count - mean * mean)),
+            "sha256": self._sha256.hexdigest(),
+        }
+
+
+def _tensors(path: Path) -> dict[str, Any]:
+    """The tensors of a split, mapped: only what is touched is read."""
+    found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return found
+
+
+def _write_index(folder: Path) -> None:
+    """One row a window: its number, split, rank and height."""
+    window = 0
+    with pq.ParquetWriter(folder / "index.parquet", INDEX, compression="zstd") as writer:
+        for name in SPLITS:
+            windows = Windows(**_tensors(folder / f"{name}.pt"))
+            for start in range(0, len(windows), tables.ROWS):
+                part = windows[start : start + tables.ROWS]
+                number = np.arange(window, window + len(part))
+                split = pa.repeat(name, len(part))
+                columns = [number, split, part.n.numpy(), part.gamma.numpy()]
+                writer.write_table(pa.table(columns, schema=INDEX))
+                window += len(part)
+
+
 def _digest(spacing: torch.Tensor) -> str:
-    return hashlib.sha256(spacing.contiguous().numpy().data).hexdigest()
-
-
-def _describe(windows: Windows) -> dict[str, Any]:
-    return {
-        "windows": len(windows),
-        "first_rank": int(windows.n[0]),
-        "height_from": float(windows.gamma[0]),
-        "height_to": float(windows.gamma[-1]),
-        "mean": float(windows.spacing.mean()),
-        "std": float(windows.spacing.std(correction=0)),
-        "sha256": _digest(windows.spacing),
-    }
-
-
-def _index(parts: dict[str, Windows]) -> pa.Table:
-    split = [name for name, windows in parts.items() for _ in range(len(windows))]
-    n = torch.cat([windows.n for windows in parts.values()]).numpy()
-    gamma = torch.cat([windows.gamma for windows in parts.values()]).numpy()
-    return pa.table({"window": np.arange(len(n)), "split": split, "n": n, "gamma": gamma})
+    found = hashlib.sha256()
+    for start in range(0, len(spacing), 4096):  # the tensor may be mapped, larger than memory
+        found.update(spacing[start : start + 4096].contiguous().numpy().data)
+    return found.hexdigest()
 
 
 def save_tensors(path: Path, tensors: dict[str, Any]) -> None:
@@ -170,7 +266,7 @@ def save_tensors(path: Path, tensors: dict[str, Any]) -> None:
 
 
 def load(folder: str | Path, split: str) -> Windows:
-    """Load a split, checked against `meta.json`: shape, type and content.
+    """Map a split into memory, checked against `meta.json`: shape, type and content.
 
     Raises
     ------
@@ -188,8 +284,7 @@ def load(folder: str | Path, split: str) -> Windows:
         problem = f"cannot be read ({type(error).__name__})"
         raise ZetaError(folder / "meta.json", problem, _AGAIN) from None
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-        windows = Windows(**tensors)
+        windows = Windows(**_tensors(path))
     except FileNotFoundError:
         raise ZetaError(path, "not found", _AGAIN) from None
     except (pickle.UnpicklingError, RuntimeError, TypeError, ValueError, EOFError):

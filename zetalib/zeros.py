@@ -2,57 +2,129 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from itertools import starmap
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 
-from zetalib import atomic, manifest, platt
+from zetalib import fixed, manifest, platt, tables
 from zetalib.errors import ZetaError
-from zetalib.tables import write_table
+from zetalib.platt import Header
+from zetalib.tables import Map, Part
 
 SCHEMA = pa.schema([("n", pa.int64()), ("gamma", pa.float64()), ("gap", pa.float64())])
 
 Garbage = Literal["report", "refuse"]
 
+_CODE = tables.code(__file__, fixed.__file__, platt.__file__, tables.__file__)
 
-def decode_folder(raw: str | Path, out: str | Path, garbage: Garbage = "report") -> int:
+
+def decode_folder(
+    raw: str | Path, out: str | Path, garbage: Garbage = "report", run: Map = starmap
+) -> int:
     """Decode every archive file of `raw` into a Parquet file of the same stem in `out`.
 
     Columns: `n` (1-based rank), `gamma` (height), `gap` (gamma_{n+1} - gamma_n from the exact
     integers; null for the very last zero). Gaps across block and file boundaries are exact too.
-    Memory is that of one file. Returns the number of zeros.
+    What is in `out` already and would come out the same is kept. Memory is that of
+    :data:`zetalib.tables.ROWS` zeros for each of the files `run` has under way, or of one block
+    if it is larger. Returns the number of zeros.
 
     Raises
     ------
     ZetaError
-        As :func:`zetalib.platt.read_blocks`; when files do not chain or differ from the manifest;
-        when bytes follow a file's last block and `garbage` is "refuse" (else they are reported).
+        As :func:`zetalib.platt.read_chain` and :func:`zetalib.platt.decode_run`; when files differ
+        from the manifest; when bytes follow a file's last block and `garbage` is "refuse" (else
+        they are reported). `out` is then left without its index.
     """
+    raw, out = Path(raw).absolute(), Path(out).absolute()  # a worker may be elsewhere
     paths = platt.numeric_order(raw)
-    manifest.check(raw, paths)
-    _check_files(paths, garbage)
-    following: list[int | None] = [platt.first_zero(path) for path in paths[1:]] + [None]
-    for k in reversed(range(len(following) - 1)):
-        if following[k] is None:  # a file without zeros: look past it
-            following[k] = following[k + 1]
+    md5 = manifest.check(raw, paths)
+    calls = (
+        (path, headers, following, md5[path.name], out / f"{path.stem}.parquet", _CODE)
+        for path, headers, following in _with_following(paths, garbage)
+    )
     zeros = 0
-    with atomic.replacing(out) as aside:
-        aside.mkdir()
-        for path, after in zip(paths, following, strict=True):
-            n, gamma, gap = platt.decode_file(path, after)
-            arrays = [pa.array(n), pa.array(gamma), pa.array(gap, from_pandas=True)]
-            write_table(pa.table(arrays, schema=SCHEMA), aside / f"{path.stem}.parquet")
-            zeros += len(n)
-            print(f"{path.name}: {len(n):,} zeros", flush=True)
+    with tables.rebuilding(out) as parts:
+        for part, kept in run(decode, calls):
+            parts.append(part)
+            zeros += part.rows
+            print(f"{part.path.name}: {part.rows:,} zeros{', kept' if kept else ''}", flush=True)
     return zeros
 
 
-def _check_files(paths: list[Path], garbage: Garbage) -> None:
-    for path, _, trailing in platt.read_chain(paths):
+def _with_following(
+    paths: list[Path], garbage: Garbage
+) -> Iterator[tuple[Path, list[Header], int | None]]:
+    """Each file, its headers and the first zero after it, looking past files without zeros."""
+    waiting: list[tuple[Path, list[Header]]] = []
+    for path, headers, trailing in platt.read_chain(paths):
         if trailing and garbage == "refuse":
             problem = f"{trailing} bytes after the last block"
             remedy = "Fetch the file again, or set decode.garbage to report."
             raise ZetaError(path, problem, remedy, offset=path.stat().st_size - trailing)
         if trailing:
             print(f"{path}: {trailing} bytes of garbage after the last block, ignored", flush=True)
+        first = platt.first_of(path, headers)
+        if first is not None:
+            yield from ((*file, first) for file in waiting)
+            waiting.clear()
+        waiting.append((path, headers))
+    yield from ((*file, None) for file in waiting)
+
+
+def decode(
+    path: Path, headers: list[Header], following: int | None, md5: str, out: Path, code: str
+) -> tuple[Part, bool]:
+    """Bring the Parquet file of one archive file up to date; whether it was so already.
+
+    Parameters
+    ----------
+    following : int or None
+        The next file's first zero in units of 2^-101, None after the very last zero.
+    md5 : str
+        Of the archive file, as the manifest has it.
+    code : str
+        Digest of the caller's code, which must be this process's.
+    """
+    tables.check_code(out, code, _CODE)
+    key = tables.make_key(_CODE, md5, following)
+    found = tables.whole(out)
+    # The key vouches for the md5 the archive file had then; one changed since is looked at again.
+    if found is not None and found.key == key and (_older(path, out) or _md5(path) == md5):
+        return found, True
+    rows = 0
+    with tables.writing(out, SCHEMA, key) as writer:
+        for start, stop in _runs(headers):
+            after = platt.first_of(path, headers[stop:])
+            after = following if after is None else after
+            n, gamma, gap = platt.decode_run(path, headers[start:stop], after)
+            arrays = [pa.array(n), pa.array(gamma), pa.array(gap, from_pandas=True)]
+            writer.write_table(pa.table(arrays, schema=SCHEMA), row_group_size=max(len(n), 1))
+            rows += len(n)
+        if _md5(path) != md5:
+            raise ZetaError(path, "its md5 is not the manifest's", "Run `dvc repro -f download`.")
+    return Part(out, rows, key), False
+
+
+def _runs(headers: list[Header]) -> Iterator[tuple[int, int]]:
+    """Slices of consecutive blocks with at most ROWS zeros each, or of one larger block."""
+    start = 0
+    for stop in range(1, len(headers) + 1):
+        full = stop < len(headers) and headers[stop].n1 - headers[start].n0 > tables.ROWS
+        if full or stop == len(headers):
+            if headers[stop - 1].n1 > headers[start].n0:
+                yield start, stop
+            start = stop
+
+
+def _older(path: Path, than: Path) -> bool:
+    return path.stat().st_mtime_ns < than.stat().st_mtime_ns
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "md5").hexdigest()

@@ -1,0 +1,96 @@
+"""Who works: the threads of this process, or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from zetalib.errors import ZetaError
+from zetalib.params import Compute
+
+_WHERE = "params.yaml: compute.scheduler"
+_SECONDS = 10  # a scheduler that has not answered by then is not there
+
+
+class Pool:
+    """Runs functions elsewhere; results come in the order of the calls, whoever ends first."""
+
+    def __init__(self, executor: Executor, workers: int) -> None:
+        self.workers = workers
+        self._executor = executor
+
+    def map(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """`itertools.starmap`, in parallel: twice as many calls as workers are under way at most.
+
+        The iterable is drawn from as results are taken, so that memory is bounded however long it
+        is. An exception of a call is raised in its turn, and nothing new is begun. A worker that
+        dies has its calls done again by another: a call must be repeatable.
+        """
+        waiting: deque[Future[Any]] = deque()
+        try:
+            for arguments in calls:
+                waiting.append(self._executor.submit(function, *arguments))
+                if len(waiting) >= 2 * self.workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@contextmanager
+def pool(compute: Compute) -> Iterator[Pool]:
+    """The pool that `params.yaml: compute` asks for.
+
+    Raises
+    ------
+    ZetaError
+        If no scheduler answers at the address, it has no workers, or it is lost on the way.
+    """
+    if compute.scheduler == "threads":
+        workers = compute.workers or os.cpu_count() or 1
+        with ThreadPoolExecutor(workers) as executor:
+            yield Pool(executor, workers)
+    else:
+        with _cluster(compute.scheduler, compute.workers) as found:
+            yield found
+
+
+@contextmanager
+def _cluster(address: str, workers: int | None) -> Iterator[Pool]:
+    import distributed  # slow to import, and only needed here
+
+    try:
+        client = distributed.Client(address, timeout=_SECONDS, set_as_default=False)
+    except (OSError, ValueError):
+        problem = f"no Dask scheduler answers at {address}"
+        remedy = "Start one there (`dask scheduler`), or set it to threads."
+        raise ZetaError(_WHERE, problem, remedy) from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=_SECONDS)
+        except TimeoutError:
+            problem = f"the Dask scheduler at {address} has no workers"
+            raise ZetaError(_WHERE, problem, f"Start some (`dask worker {address}`).") from None
+        client.subscribe_topic("all", _say)
+        try:
+            with client.get_executor(pure=False) as executor:
+                yield Pool(executor, workers or sum(client.nthreads().values()))
+        except distributed.KilledWorker as error:
+            problem = f"workers died over and over at one task ({error})"
+            remedy = "See their logs: memory, most likely. What is done is kept; run again."
+            raise ZetaError(_WHERE, " ".join(problem.split()).rstrip("."), remedy) from None
+        except CancelledError:
+            problem = f"the Dask scheduler at {address} was lost"
+            raise ZetaError(_WHERE, problem, "What is done is kept; start it, run again.") from None
+
+
+def _say(event: tuple[float, Any]) -> None:
+    _, what = event
+    if isinstance(what, dict) and what.get("action") == "remove-worker":
+        print(f"worker {what['worker']} is gone; what it was at is done again", flush=True)
