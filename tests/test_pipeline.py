@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +17,9 @@ import vl_convert
 from conftest import PLATT, ROOT
 from dvc.utils.hydra import apply_overrides
 
+from zetalib import platt
 from zetalib.experiments import flatten, hydra
+from zetalib.platt import Block, Header
 
 SMALL = {
     "window": {"length": 32},
@@ -25,7 +28,8 @@ SMALL = {
     "evaluate": {"context": 16, "horizons": [5, 10]},
     "distill": {"samples": 300, "evaluations": 3000, "max_length": 8},
 }
-STAGES = ["download", "decode", "unfold", "window", "train", "calibrate", "evaluate", "distill"]
+STAGES = ["download", "decode", "unfold", "verify", "window"]
+STAGES += ["train", "calibrate", "evaluate", "distill"]
 
 
 def run(folder, *command, ok=True):
@@ -197,10 +201,31 @@ def test_damaged_zeros_stop_the_graph_with_one_line(clone):
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert re.search(r"zeros_14\.dat at byte 105: .* rank 6 is zero", errors[0])
-    assert not (clone / "data/zeros").exists(), "no half-written output"
+    assert not (clone / "data/zeros/index.json").exists(), "what is left must not look whole"
     run(clone, "dvc", "checkout", "-q", "--force")
     run(clone, "git", "checkout", "-q", ".")
     assert path.read_bytes() == good
+
+
+def test_a_lost_zero_stops_the_graph_at_the_gate_and_is_named(clone):
+    given = clone.parent / "zeros" / "zeros_14.dat"
+    (block,) = platt.read_blocks(given)
+    h = block.header
+    fewer = Header(h.t0, h.t1, h.n0, h.n1 - 1, 0)
+    good = given.read_bytes()
+    given.write_bytes(platt.encode([Block(fewer, np.delete(block.heights, 999, axis=0))]))
+    try:
+        said = run(clone, "dvc", "repro", "--force", ok=False)
+    finally:
+        given.write_bytes(good)
+    assert stages_run(said) == ["download", "decode", "unfold", "verify"]
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert re.search(r"the zero of rank 1000 at t = 1419\.42248\d+ is missing", errors[0])
+    assert not (clone / "metrics/verify.json").exists()
+    run(clone, "git", "checkout", "-q", ".")
+    run(clone, "dvc", "checkout", "-q", "--force")
+    assert "up to date" in run(clone, "dvc", "status")
 
 
 def test_the_table_stands_beside_the_references_rows(clone):

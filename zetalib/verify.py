@@ -173,13 +173,15 @@ def compare(
     def meets(t: float, other: int) -> bool:
         return 0 <= other < len(place) and abs(t - place[other]) * density[k] <= allowed[k]
 
-    after = float(table[k + 1]) if k + 1 < len(table) else np.nan
-    if meets(float(table[k]), index + 1):
+    here, later = float(table[k]), start - first + k + 1
+    beyond = index + 1 == len(place) and here >= known.hi
+    last = later == len(gamma) and here < true[k]
+    if beyond or meets(here, index + 1):
         fault = Fault("missing", rank, float(true[k]))
-    elif meets(after, index):
-        fault = Fault("extra", rank, float(table[k]))
+    elif last or (later < len(gamma) and meets(float(gamma[later]), index)):
+        fault = Fault("extra", rank, here)
     else:
-        fault = Fault("displaced", rank, float(table[k]), float(distance[k]))
+        fault = Fault("displaced", rank, here, float(distance[k]))
     return fault, np.asarray(np.abs(distance[:k]))
 
 
@@ -243,11 +245,10 @@ def check_zeros(
         n, gamma = table["n"].to_numpy(), table["gamma"].to_numpy()
         gap = table["gap"].to_numpy(zero_copy_only=False)
         _check_order(path, n, gamma, gap, held_n[-1:], held[-1:])
+        _slice(seen, (n - first) * SLICES // zeros, gamma, s_of_t(n, gamma))
         if anew is None:
             held_n, held = n[-WINDOW:], gamma[-WINDOW:]
             continue
-        s = s_of_t(n, gamma)
-        _slice(seen, (n - first) * SLICES // zeros, gamma, s)
         around_n, around = np.concatenate([held_n, n]), np.concatenate([held, gamma])
         fault = locate(around_n, around)
         if fault is not None:
@@ -281,18 +282,20 @@ def _check_order(
     bad = np.flatnonzero(np.diff(ranks) != 1)
     if len(bad):
         before, after = ranks[bad[0]], ranks[bad[0] + 1]
-        problem = f"rank {after} at t = {heights[bad[0] + 1]!r} follows rank {before}"
+        problem = f"rank {after} at t = {float(heights[bad[0] + 1])!r} follows rank {before}"
         raise ZetaError(path, problem, _REMEDY)
     # Heights of close zeros may round to one float64, but their exact gap is positive.
     bad = np.flatnonzero(np.diff(heights) < 0)
     if len(bad):
         k = int(bad[0]) + 1
-        problem = f"the zero of rank {ranks[k]} at t = {heights[k]!r} lies below the one before"
+        problem = (
+            f"the zero of rank {ranks[k]} at t = {float(heights[k])!r} lies below the one before"
+        )
         raise ZetaError(path, problem, _REMEDY)
     bad = np.flatnonzero(~(gap > 0) & ~np.isnan(gap))
     if len(bad):
         k = int(bad[0])
-        problem = f"the gap after the zero of rank {n[k]} at t = {gamma[k]!r} is {gap[k]}"
+        problem = f"the gap after the zero of rank {n[k]} at t = {float(gamma[k])!r} is {gap[k]}"
         raise ZetaError(path, problem, _REMEDY)
 
 
@@ -414,7 +417,7 @@ def verify_folders(
     Returns
     -------
     metrics : dict, as in metrics/verify.json
-    plots : tables by name: density, stationarity, autocorrelation, s_of_t (for zeta)
+    plots : tables by name: density, stationarity, autocorrelation, s_of_t
 
     Raises
     ------
@@ -487,7 +490,6 @@ def _report(
     metrics: dict[str, Any] = {
         "zeros": zeros,
         "first_rank": first,
-        "counted_as_zeta": zeta,
         "kl_gue": float((share[some] * np.log(share[some] / expected[some])).sum()),
         "l1_gue": float(np.abs(share - expected).sum()),
         "above_3": everything.above_3 / everything.count,
@@ -530,29 +532,28 @@ def _report(
             }
         ),
     }
-    if zeta:
-        table = np.array([seen.slices[k] for k in sorted(seen.slices)])
-        size = table[:, 0]
-        s = table[:, 2].sum() / zeros
-        metrics["s"] = {
-            "mean": s,
-            "rms": float(np.sqrt(table[:, 3].sum() / zeros)),
-            "largest": float(np.abs(table[:, 4:]).max()),
-            "largest_running_mean": seen.largest_mean,
+    table = np.array([seen.slices[k] for k in sorted(seen.slices)])
+    size = table[:, 0]
+    metrics["s"] = {
+        "mean": float(table[:, 2].sum() / zeros),
+        "rms": float(np.sqrt(table[:, 3].sum() / zeros)),
+        "largest": float(np.abs(table[:, 4:]).max()),
+    }
+    plots["s_of_t"] = pd.DataFrame(
+        {
+            "height": table[:, 1] / size,
+            "mean": table[:, 2] / size,
+            "rms": np.sqrt(table[:, 3] / size),
+            "smallest": table[:, 4],
+            "largest": table[:, 5],
         }
+    )
+    if zeta:
+        metrics["counted"] = {"largest_running_mean": seen.largest_mean, "limit": LIMIT}
         metrics["recomputed"] = {
             "zeros": seen.recomputed,
             "farthest": float(f"{seen.farthest:.2g}"),  # its further digits are the machine's
         }
-        plots["s_of_t"] = pd.DataFrame(
-            {
-                "height": table[:, 1] / size,
-                "mean": table[:, 2] / size,
-                "rms": np.sqrt(table[:, 3] / size),
-                "smallest": table[:, 4],
-                "largest": table[:, 5],
-            }
-        )
     return metrics, plots
 
 
@@ -563,11 +564,11 @@ def _chunk(start: int, count: int) -> int:
 def say(metrics: dict[str, Any]) -> str:
     """The verdict in a line."""
     said = f"{metrics['zeros']:,} zeros from rank {metrics['first_rank']:,}"
-    if metrics["counted_as_zeta"]:
-        s, anew = metrics["s"], metrics["recomputed"]
+    if "counted" in metrics:
+        counted, anew = metrics["counted"], metrics["recomputed"]
         said += (
             f": none missing, none too many (running mean of S at most "
-            f"{s['largest_running_mean']:.3f}); {anew['zeros']:,} recomputed, at most "
+            f"{counted['largest_running_mean']:.3f}); {anew['zeros']:,} recomputed, at most "
             f"{anew['farthest']:.1e} mean spacings away"
         )
     return f"{said}; KL to the GUE surmise {metrics['kl_gue']:.3g}"

@@ -1,0 +1,248 @@
+"""The gate: every fault found and named, no false alarm."""
+
+import itertools
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import PLATT, changed, write_folder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zetalib import fixed, platt, siegel, sources, tables, unfold, verify, zeros
+from zetalib.errors import ZetaError
+from zetalib.platt import Block, Header
+from zetalib.verify import Fault
+
+TRUE = platt.decode_file(PLATT, None)[1]  # LMFDB's first 4520 zeros
+
+
+def density(t):
+    return np.log(t / 2 / np.pi) / 2 / np.pi
+
+
+def test_s_of_t_and_its_running_mean_stay_small_on_the_true_table():
+    s = verify.s_of_t(np.arange(1, len(TRUE) + 1), TRUE)
+    assert np.abs(s).max() < 1
+    assert np.abs(verify.running_mean(s)).max() < 0.1
+    assert verify.locate(np.arange(1, len(TRUE) + 1), TRUE) is None
+
+
+@settings(max_examples=60)
+@given(st.integers(1, len(TRUE) - verify.WINDOW))
+def test_counting_alone_finds_any_lost_zero_within_a_few_ranks(rank):
+    gamma = np.delete(TRUE, rank - 1)
+    fault = verify.locate(np.arange(1, len(gamma) + 1), gamma)
+    assert fault.kind == "missing" and abs(fault.rank - rank) <= 6
+    assert abs(fault.height - TRUE[rank - 1]) < 6 / density(TRUE[rank - 1]) + 8
+
+
+@settings(max_examples=60)
+@given(st.integers(1, len(TRUE) - verify.WINDOW), st.sampled_from([0.0, 1e-9, 1e-3, 0.3]))
+def test_counting_alone_finds_any_zero_too_many_within_a_few_ranks(rank, beyond):
+    step = beyond * (TRUE[rank] - TRUE[rank - 1])
+    gamma = np.insert(TRUE, rank, TRUE[rank - 1] + step)
+    fault = verify.locate(np.arange(1, len(gamma) + 1), gamma)
+    assert fault.kind == "extra" and min(abs(fault.rank - rank), abs(fault.rank - rank - 1)) <= 6
+
+
+@pytest.fixture(scope="module")
+def known():
+    return siegel.stretch(*next(siegel.pieces_from(3000.0)))
+
+
+def test_recomputing_names_the_fault(known):
+    first, last = known.before + 1, known.before + len(known.offset)
+    gamma = TRUE[first - 1 : last].copy()
+    fault, distance = verify.compare(first, gamma, known, 1e-6)
+    assert fault is None and len(distance) == len(gamma) and distance.max() < 1e-8
+    for k in (0, 5, len(gamma) - 2):
+        fault, distance = verify.compare(first, np.delete(gamma, k), known, 1e-6)
+        assert (fault.kind, fault.rank) == ("missing", first + k) and len(distance) == k
+        assert fault.height == pytest.approx(gamma[k], abs=1e-7)
+        twice = np.insert(gamma, k + 1, gamma[k] + 1e-3)
+        fault, _ = verify.compare(first, twice, known, 1e-6)
+        assert (fault.kind, fault.rank) == ("extra", first + k + 1)
+        moved = gamma.copy()
+        moved[k] += 2e-6 / density(moved[k])
+        fault, _ = verify.compare(first, moved, known, 1e-6)
+        assert (fault.kind, fault.rank) == ("displaced", first + k)
+        assert fault.distance == pytest.approx(2e-6, rel=0.01)
+        moved[k] = gamma[k] + 0.5e-6 / density(gamma[k])
+        assert verify.compare(first, moved, known, 1e-6)[0] is None
+
+
+def test_only_ranks_that_both_have_are_compared(known):
+    first = known.before + 1
+    assert verify.compare(first - 50, TRUE[first - 51 : first - 1], known, 1e-6)[0] is None
+    fault, distance = verify.compare(first - 50, TRUE[first - 51 : first + 6], known, 1e-6)
+    assert fault is None and len(distance) == 7
+
+
+def test_faults_read_as_sentences():
+    assert str(Fault("missing", 7, 40.9)) == "the zero of rank 7 at t = 40.9 is missing"
+    assert str(Fault("extra", 7, 40.9)) == "the zero of rank 7 at t = 40.9 is one too many"
+    said = str(Fault("displaced", 7, 40.9, 0.123456))
+    assert said == "the zero of rank 7 at t = 40.9 is 0.123 mean spacings from its place"
+
+
+def test_cells_of_the_surmise_sum_to_one_and_have_its_mean():
+    edges = np.linspace(0, 10, 2001)
+    cells = verify.surmise(edges)
+    assert cells.sum() == pytest.approx(1)
+    assert (cells * (edges[1:] + edges[:-1]) / 2).sum() == pytest.approx(1, abs=1e-5)
+
+
+# ------------------------------------------------------------------------------- whole data sets
+
+
+@pytest.fixture(scope="module")
+def archive_zeros():
+    """Zeros up to 9200 as exact heights, by the source `siegel`; those below 5000 are LMFDB's."""
+    low = np.concatenate([b.heights for b in platt.read_blocks(PLATT)])
+    parts = [siegel.stretch(lo, hi) for lo, hi in siegel.pieces([5000.0, 7100.0, 9200.0])]
+    high = [fixed.above(float(p.lo), p.offset) for p in parts]
+    return fixed.to_ints(np.vstack([low, *high]))
+
+
+BOUNDS = {14.0: (14.0, 5000.0), 5000.0: (5000.0, 7100.0, 9200.0)}
+
+
+def verified(folder, heights, defaults, monkeypatch=None, zeta=True, **changes):
+    """Archive files of these heights, decoded, unfolded and verified in `folder`."""
+    files, n = {}, 0
+    for name, bounds in BOUNDS.items():
+        files[name] = []
+        for t0, t1 in itertools.pairwise(bounds):
+            inside = [h for h in heights if t0 * 2**101 < h <= t1 * 2**101]
+            block = Header(t0, t1, n, n + len(inside), 0)
+            files[name].append(Block(block, fixed.from_ints(inside)))
+            n += len(inside)
+    write_folder(folder / "raw", files)
+    zeros.decode_folder(folder / "raw", folder / "zeros")
+    unfold.unfold_folder(folder / "zeros", folder / "spacings")
+    params = changed(defaults.verify, **changes)
+    return verify.verify_folders(
+        folder / "zeros", folder / "spacings", params, zeta=zeta, val_fraction=0.1
+    )
+
+
+@pytest.fixture(params=[1 << 19, 1000], ids=["one row group", "many"])
+def groups(request, monkeypatch):
+    monkeypatch.setattr(tables, "ROWS", request.param)
+
+
+def test_the_true_table_passes(tmp_path, archive_zeros, defaults, groups):
+    metrics, plots = verified(tmp_path, archive_zeros, defaults)
+    assert metrics["zeros"] == len(archive_zeros) == 9209
+    assert metrics["recomputed"]["zeros"] == 9209
+    assert metrics["recomputed"]["farthest"] < 1e-8
+    assert metrics["counted"]["largest_running_mean"] < 0.1
+    assert abs(metrics["s"]["mean"]) < 1e-3
+    assert set(plots) == {"density", "stationarity", "autocorrelation", "s_of_t"}
+    spacing = np.concatenate(
+        [
+            tables.read_group(p.path, g, ["spacing"])["spacing"].to_numpy()
+            for p in tables.parts(tmp_path / "spacings")
+            for g in range(len(tables.groups(p.path)))
+        ]
+    )
+    assert len(plots["stationarity"]) == 10
+    tenths = np.split(spacing, [len(spacing) * k // 10 for k in range(1, 10)])
+    assert plots["stationarity"]["std"].to_numpy() == pytest.approx([t.std() for t in tenths])
+    tail = int(len(spacing) * 0.1)
+    train, val = spacing[:-tail], spacing[-tail:]
+    assert metrics["val_minus_train"]["std"] == pytest.approx(val.std() - train.std())
+    d = spacing - spacing.mean()
+    assert metrics["acf"]["4"] == pytest.approx((d[:-4] @ d[4:]) / (d @ d))
+    json.dumps(metrics, allow_nan=False)
+
+
+LAST = 9209
+
+
+@pytest.mark.parametrize("rank", [1, 4, 100, 1000, 4519, 4520, 4521, 7000, LAST - 3, LAST - 1])
+def test_a_lost_zero_is_named(tmp_path, archive_zeros, defaults, groups, rank):
+    spoilt = archive_zeros[: rank - 1] + archive_zeros[rank:]
+    with pytest.raises(ZetaError) as caught:
+        verified(tmp_path, spoilt, defaults)
+    gamma = float(archive_zeros[rank - 1] / 2**101)
+    assert f"the zero of rank {rank} at t = {gamma:.4f}"[:-1] in str(caught.value)
+    assert "is missing" in str(caught.value)
+
+
+@pytest.mark.parametrize("rank", [1, 100, 4520, 4521, 7000, LAST])
+def test_a_zero_too_many_is_named(tmp_path, archive_zeros, defaults, groups, rank):
+    twin = archive_zeros[rank - 1] + 2**90
+    spoilt = [*archive_zeros[:rank], twin, *archive_zeros[rank:]]
+    with pytest.raises(ZetaError, match=f"the zero of rank {rank + 1} at t = .* is one too many"):
+        verified(tmp_path, spoilt, defaults)
+
+
+def test_counting_alone_finds_a_fault_and_recomputing_names_it(tmp_path, archive_zeros, defaults):
+    spoilt = archive_zeros[:6000] + archive_zeros[6001:]
+    with pytest.raises(ZetaError, match="the zero of rank 6001 at t = .* is missing"):
+        verified(tmp_path, spoilt, defaults, recompute=0.0)
+
+
+def test_a_displaced_zero_is_named_when_all_are_recomputed(tmp_path, archive_zeros, defaults):
+    spoilt = archive_zeros.copy()
+    spoilt[3000] += 2**85  # 1.5e-5
+    verified(tmp_path / "unseen", spoilt, defaults, recompute=0.0)
+    with pytest.raises(ZetaError, match=r"rank 3001 at t = .* is 1\.\d+e-05 mean spacings from"):
+        verified(tmp_path / "seen", spoilt, defaults)
+
+
+def test_a_share_of_the_zeros_is_recomputed(tmp_path, archive_zeros, defaults):
+    metrics, _ = verified(tmp_path, archive_zeros, defaults, recompute=0.25)
+    assert 0.1 * 9209 < metrics["recomputed"]["zeros"] < 0.4 * 9209
+
+
+def test_a_spacing_out_of_bounds_is_named(tmp_path, archive_zeros, defaults):
+    with pytest.raises(ZetaError, match=r"the spacing after the zero of rank \d+ at t = .* is 2\."):
+        verified(tmp_path, archive_zeros, defaults, max_spacing=2.0)
+
+
+def test_points_that_are_not_zeros_pass_as_a_control_only(tmp_path, defaults):
+    sources.fetch(changed(defaults.download, source="poisson", max_zeros=9000), tmp_path / "raw")
+    zeros.decode_folder(tmp_path / "raw", tmp_path / "zeros")
+    unfold.unfold_folder(tmp_path / "zeros", tmp_path / "spacings")
+    folders = tmp_path / "zeros", tmp_path / "spacings"
+    metrics, plots = verify.verify_folders(*folders, defaults.verify, zeta=False, val_fraction=0.1)
+    assert "counted" not in metrics and len(plots["s_of_t"]) > 100
+    with pytest.raises(ZetaError, match=r"the zero of rank \d at t ="):
+        verify.verify_folders(*folders, defaults.verify, zeta=True, val_fraction=0.1)
+
+
+def spoil(path, change):
+    """Rewrite a decoded file with its columns changed, as no stage of ours would."""
+    table = pa.concat_tables(
+        tables.read_group(path, k, ["n", "gamma", "gap"]) for k in range(len(tables.groups(path)))
+    )
+    columns = {name: table[name].to_numpy().copy() for name in table.column_names}
+    change(columns)
+    with tables.writing(path, zeros.SCHEMA, "spoilt") as writer:
+        arrays = [pa.array(c, from_pandas=True) for c in columns.values()]
+        writer.write_table(pa.table(arrays, schema=zeros.SCHEMA))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("n", 5000, "rank 5000 at t = .* follows rank 99"),
+        ("gamma", 20.0, "the zero of rank 100 at t = 20.0 lies below the one before"),
+        ("gap", 0.0, "the gap after the zero of rank 100 at t = .* is 0.0"),
+        ("gap", -1.0, "the gap after the zero of rank 100 at t = .* is -1.0"),
+    ],
+)
+def test_order_is_checked(tmp_path, archive_zeros, defaults, column, value, said):
+    verified(tmp_path, archive_zeros, defaults)
+
+    def change(columns):
+        columns[column][99] = value
+
+    path = tmp_path / "zeros" / "zeros_14.parquet"
+    spoil(path, change)
+    with pytest.raises(ZetaError, match=said):
+        verify.check_zeros(path, None, 1, LAST, defaults.verify, True)
