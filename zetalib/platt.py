@@ -290,8 +290,7 @@ def _words(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
 _GOOD, _ZERO, _BEYOND, _SHORT = 0, 1, 2, 3
 
 # Unsigned constants: in numba a uint64 with a signed integer makes a float64.
-_LO, _HI, _STRIDE = np.uint64(0), np.uint64(5), np.uint64(RECORD_BYTES)
-_DROP = np.uint64(24)
+_HI, _DROP, _STRIDE = np.uint64(5), np.uint64(24), np.uint64(RECORD_BYTES)
 _U0, _U1 = np.uint64(0), np.uint64(1)
 
 
@@ -369,8 +368,10 @@ def decode_run(
             for done in [pool.submit(run.decode, path) for _ in range(threads)]:
                 done.result()
     if run.bad.any():
-        with path.open("rb") as handle:  # raises: the slow way names the record
-            _decode_block(path, handle, headers[int(np.argmax(run.bad))])
+        header = headers[int(np.argmax(run.bad))]
+        with path.open("rb") as handle:
+            _decode_block(path, handle, header)  # raises: it names the record
+        raise ZetaError(path, "changed while it was read", _AGAIN, offset=header.offset)
     run.close_gaps(following)
     return run.n, run.gamma, run.gap
 
@@ -386,7 +387,8 @@ class _Run:
         offset = np.array([h.offset for h in headers], dtype=np.int64)
         n0 = np.array([h.n0 for h in headers], dtype=np.int64)
         n1 = np.array([h.n1 for h in headers], dtype=np.int64)
-        t0, t1 = np.array([(h.t0, h.t1) for h in headers], dtype=np.float64).reshape(-1, 2).T
+        t0 = np.array([h.t0 for h in headers], dtype=np.float64)
+        t1 = np.array([h.t1 for h in headers], dtype=np.float64)
         self.count = n1 - n0
         self.begin, self.end = offset, offset + _HEADER.size + RECORD_BYTES * self.count
         if (
