@@ -58,6 +58,38 @@ def test_floats_are_taken_exactly_or_refused(value):
             fixed.float_to_int(value)
 
 
+@given(st.lists(st.floats(), max_size=8))
+def test_from_floats_agrees_with_float_to_int(values):
+    try:
+        expected = fixed.from_ints([fixed.float_to_int(v) for v in values])
+    except ValueError:
+        with pytest.raises(ValueError, match=r"multiple of|finite|\[0, 2\^192\)"):
+            fixed.from_floats(np.array(values))
+    else:
+        assert fixed.from_floats(np.array(values)).tolist() == expected.tolist()
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**53 - 1), st.integers(-101, 38)), max_size=20))
+def test_from_floats_is_exact_over_the_whole_range(parts):
+    values = [float(Fraction(m) * Fraction(2) ** e) for m, e in parts]
+    expected = [int(Fraction(v) * 2**fixed.UNIT_BITS) for v in values]
+    assert fixed.to_ints(fixed.from_floats(np.array(values))) == expected
+
+
+@given(st.lists(st.tuples(heights, heights), min_size=1, max_size=10), st.data())
+def test_subtract_is_exact_and_names_the_row_that_does_not_increase(pairs, data):
+    pairs = [(max(p), min(p)) for p in pairs if p[0] != p[1]]
+    a, b = ([p[k] for p in pairs] for k in (0, 1))
+    found = fixed.subtract(fixed.from_ints(a), fixed.from_ints(b))
+    assert fixed.to_ints(found) == [x - y for x, y in pairs]
+    if pairs:
+        k = data.draw(st.integers(0, len(pairs) - 1))
+        b[k] = a[k]
+        with pytest.raises(ValueError, match="strictly increase") as caught:
+            fixed.subtract(fixed.from_ints(a), fixed.from_ints(b))
+        assert caught.value.args[1] == k
+
+
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_impossible_heights_are_refused(value):
     with pytest.raises(ValueError, match="finite"):

@@ -185,3 +185,104 @@ def test_archive_layout_is_that_of_the_archive():
     starts = [platt.file_name(b[0]) for b in bounds]
     assert starts[:6] == [f"zeros_{n}.dat" for n in (14, 5000, 26000, 236000, 446000, 2546000)]
     assert [len(b) - 1 for b in bounds[:6]] == [1, 10, 100, 100, 1000, 1000]
+
+
+def exact_of(blocks):
+    return [z for block in blocks for z in fixed.to_ints(block.heights)]
+
+
+def test_a_run_of_blocks_is_that_part_of_the_file(tmp_path):
+    blocks = synthetic_blocks(9, tuple(2e5 + 40.0 * k for k in range(9)))
+    path = tmp_path / "zeros_200000.dat"
+    platt.write_file(path, blocks)
+    assert path.read_bytes() == platt.encode(blocks)
+    headers, _ = platt.read_headers(path)
+    whole = platt.decode_file(path, None)
+    for first, last in [(0, 8), (2, 3), (3, 8), (8, 8)]:
+        following = platt.first_of(path, headers[last:])
+        assert following == (exact_of(blocks[last:])[0] if last < 8 else None)
+        part = platt.decode_run(path, headers[first:last], following)
+        for column, found in zip(whole, part, strict=True):
+            assert np.array_equal(found, column[20 * first : 20 * last], equal_nan=True)
+    with pytest.raises(ValueError, match="consecutive"):
+        platt.decode_run(path, [headers[0], headers[2]], None)
+    with pytest.raises(ValueError, match="strictly increase"):
+        platt.decode_run(path, headers[:2], exact_of(blocks)[39])
+
+
+def test_writing_a_file_leaves_all_of_it_or_nothing(tmp_path):
+    a, b, c = synthetic_blocks()
+    path = tmp_path / "zeros_14.dat"
+    platt.write_file(path, iter([a, b, c]))
+    content = path.read_bytes()
+
+    def broken():
+        yield a
+        raise RuntimeError("the source failed")
+
+    with pytest.raises(RuntimeError):
+        platt.write_file(path, broken())
+    with pytest.raises(ValueError, match=r"from t = 200\.0, N = 40 does not chain"):
+        platt.write_file(path, [a, c])
+    with pytest.raises(ValueError, match="at least one block"):
+        platt.write_file(path, [])
+    assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three files, a block without zeros at the end of one and a whole file without."""
+    parts = {
+        14.0: synthetic_blocks(1, (14.0, 100.0, 200.0)) + synthetic_blocks(0, (200.0, 250.0), 0, 40),
+        250.0: synthetic_blocks(0, (250.0, 300.0), 0, 40),
+        300.0: synthetic_blocks(2, (300.0, 400.0, 500.0), n0=40),
+    }  # fmt: skip
+    write_folder(tmp_path / "raw", parts)
+    return tmp_path / "raw", exact_of([b for blocks in parts.values() for b in blocks])
+
+
+def test_random_access_by_rank_equals_the_whole(folder):
+    raw, exact = folder
+    archive = platt.Archive(raw)
+    assert (archive.first, archive.last, archive.t0, archive.t1) == (1, 80, 14.0, 500.0)
+    gaps = [(b - a) / 2**101 for a, b in itertools.pairwise(exact)] + [np.nan]
+    for first, last in itertools.combinations_with_replacement([1, 2, 20, 21, 40, 41, 60, 80], 2):
+        n, gamma, gap = archive.by_rank(first, last, threads=2)
+        assert n.tolist() == list(range(first, last + 1))
+        assert gamma.tolist() == [z / 2**101 for z in exact[first - 1 : last]]
+        assert np.array_equal(gap, gaps[first - 1 : last], equal_nan=True)
+        assert fixed.to_ints(archive.exact(first, last)) == exact[first - 1 : last]
+
+
+def test_random_access_by_height_compares_exactly(folder):
+    raw, exact = folder
+    archive = platt.Archive(raw)
+    heights = [14.0, 100.0, 150.0, 200.0, 230.0, 250.0, 300.0, 333.25, 500.0]
+    heights += [z / 2**101 for z in exact[::13]]  # rounded: just above or below its zero
+    for t0, t1 in itertools.combinations_with_replacement(sorted(heights), 2):
+        inside = [k for k, z in enumerate(exact, 1) if t0 * 2**101 < z <= int(t1 * 2**101)]
+        n, gamma, gap = archive.by_height(t0, t1)
+        assert n.tolist() == inside and len(gamma) == len(gap) == len(inside)
+    assert [archive.count(t) for t in (14.0, 100.0, 250.0, 500.0)] == [0, 20, 40, 80]
+
+
+def test_random_access_says_what_is_not_there_and_what_is(folder):
+    archive = platt.Archive(folder[0])
+    here = r"raw: .*not in this archive, which holds ranks 1 to 80, 14\.0 < t <= 500\.0"
+    for first, last in [(0, 5), (70, 81), (9, 8), (10**20, 10**20)]:
+        with pytest.raises(ZetaError, match=here):
+            archive.by_rank(first, last)
+        with pytest.raises(ZetaError, match=here):
+            archive.exact(first, last)
+    for t0, t1 in [(13.0, 20.0), (400.0, 501.0), (30.0, 20.0), (float("nan"), 20.0)]:
+        with pytest.raises(ZetaError, match=here):
+            archive.by_height(t0, t1)
+
+
+def test_random_access_reads_no_more_than_the_blocks_it_needs(folder):
+    raw, _ = folder
+    archive = platt.Archive(raw)
+    damage(raw / "zeros_14.dat", 8 + 32 + 13 * 3, bytes(13))  # first block: a zero distance
+    assert len(archive.by_rank(21, 80)[0]) == 60
+    with pytest.raises(ZetaError, match="rank 4 is zero"):
+        archive.by_rank(20, 21)

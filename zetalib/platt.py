@@ -16,6 +16,7 @@ and the verify stage, which counts zeros against N(t).
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from bisect import bisect_right
@@ -122,9 +123,16 @@ def read_headers(path: str | Path) -> tuple[list[Header], int]:
         headers: list[Header] = []
         offset = _COUNT.size
         for k in range(1, blocks + 1):
-            header = _read_header(path, handle, offset, size, f"block {k} of {blocks}")
-            if headers:
-                _check_chain(path, headers[-1], header, f"block {k} of {blocks}")
+            raw = os.pread(handle.fileno(), _HEADER.size, offset)
+            if len(raw) < _HEADER.size:
+                problem = f"truncated: block {k} of {blocks} needs a header of 32 bytes"
+                raise ZetaError(path, f"{problem}, {len(raw)} are left", _AGAIN, offset=offset)
+            t0, t1, n0, n1 = _HEADER.unpack(raw)
+            header = Header(t0, t1, n0, n1, offset)
+            fault = _header_fault(header, headers[-1] if headers else None, size)
+            if fault:
+                problem = fault[0].replace("this block", f"block {k} of {blocks}")
+                raise ZetaError(path, problem, _AGAIN, offset=offset + fault[1])
             headers.append(header)
             offset += _HEADER.size + RECORD_BYTES * (header.n1 - header.n0)
         _check_nothing_follows(path, handle, offset, size, headers[-1], blocks)
@@ -139,47 +147,33 @@ def read_headers(path: str | Path) -> tuple[list[Header], int]:
     return headers, size - offset
 
 
-def _read_header(path: Path, handle: BinaryIO, offset: int, size: int, which: str) -> Header:
-    if size - offset < _HEADER.size:
-        problem = f"truncated: {which} needs a header of 32 bytes, {size - offset} are left"
-        raise ZetaError(path, problem, _AGAIN, offset=offset)
-    handle.seek(offset)
-    t0, t1, n0, n1 = _HEADER.unpack(handle.read(_HEADER.size))
+def _header_fault(header: Header, before: Header | None, size: int) -> tuple[str, int] | None:
+    """What is impossible about "this block" in a file of `size` bytes, and at which byte of it."""
+    t0, t1, n0, n1 = header.t0, header.t1, header.n0, header.n1
     if not 0 <= t0 < t1 < _HIGHEST:
-        problem = (
-            f"{which} runs from t0 = {t0} to t1 = {t1}; expected 0 <= t0 < t1, finite and "
-            "below 2^91"
-        )
-        raise ZetaError(path, problem, _AGAIN, offset=offset)
+        expected = "expected 0 <= t0 < t1, finite and below 2^91"
+        return f"this block runs from t0 = {t0} to t1 = {t1}; {expected}", 0
     if t0 < _COARSE:  # any larger float64 is a multiple of 2^-101
-        for t in (t0, t1):
-            try:
-                fixed.float_to_int(t)
-            except ValueError as error:
-                raise ZetaError(path, f"{which}: {error}", _AGAIN, offset=offset) from None
+        try:
+            fixed.from_floats(np.array([t0, t1]))
+        except ValueError as error:
+            return f"this block: {error}", 0
     if n1 < n0:
-        problem = f"{which} counts backwards: N(t0) = {n0}, N(t1) = {n1}"
-        raise ZetaError(path, problem, _AGAIN, offset=offset + 16)
+        return f"this block counts backwards: N(t0) = {n0}, N(t1) = {n1}", 16
     if n1 >= 1 << 63:
-        problem = f"{which} counts beyond 2^63: N(t0) = {n0}, N(t1) = {n1}"
-        raise ZetaError(path, problem, _AGAIN, offset=offset + 16)
-    room = (size - offset - _HEADER.size) // RECORD_BYTES
+        return f"this block counts beyond 2^63: N(t0) = {n0}, N(t1) = {n1}", 16
+    room = (size - header.offset - _HEADER.size) // RECORD_BYTES
     if n1 - n0 > room:
-        problem = (
-            f"truncated or miscounted: {which} announces {n1 - n0} zeros "
+        return (
+            f"truncated or miscounted: this block announces {n1 - n0} zeros "
             f"(ranks {n0 + 1} to {n1}), the file has room for {room}"
-        )
-        raise ZetaError(path, problem, _AGAIN, offset=offset + 16)
-    return Header(t0, t1, n0, n1, offset)
-
-
-def _check_chain(path: Path, before: Header, after: Header, which: str) -> None:
-    if (after.t0, after.n0) != (before.t1, before.n1):
-        problem = (
-            f"{which} does not chain: it starts at t = {after.t0!r}, N = {after.n0}; the one "
+        ), 16
+    if before is not None and (t0, n0) != (before.t1, before.n1):
+        return (
+            f"this block does not chain: it starts at t = {t0!r}, N = {n0}; the one "
             f"before ends at t = {before.t1!r}, N = {before.n1}"
-        )
-        raise ZetaError(path, problem, _AGAIN, offset=after.offset)
+        ), 0
+    return None
 
 
 def _check_nothing_follows(
@@ -296,8 +290,7 @@ def _words(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
 _GOOD, _ZERO, _BEYOND, _SHORT = 0, 1, 2, 3
 
 # Unsigned constants: in numba a uint64 with a signed integer makes a float64.
-_LO, _HI, _STRIDE = np.uint64(0), np.uint64(5), np.uint64(RECORD_BYTES)
-_DROP = np.uint64(24)
+_HI, _DROP, _STRIDE = np.uint64(5), np.uint64(24), np.uint64(RECORD_BYTES)
 _U0, _U1 = np.uint64(0), np.uint64(1)
 
 
@@ -375,8 +368,10 @@ def decode_run(
             for done in [pool.submit(run.decode, path) for _ in range(threads)]:
                 done.result()
     if run.bad.any():
-        with path.open("rb") as handle:  # raises: the slow way names the record
-            _decode_block(path, handle, headers[int(np.argmax(run.bad))])
+        header = headers[int(np.argmax(run.bad))]
+        with path.open("rb") as handle:
+            _decode_block(path, handle, header)  # raises: it names the record
+        raise ZetaError(path, "changed while it was read", _AGAIN, offset=header.offset)
     run.close_gaps(following)
     return run.n, run.gamma, run.gap
 
@@ -392,7 +387,8 @@ class _Run:
         offset = np.array([h.offset for h in headers], dtype=np.int64)
         n0 = np.array([h.n0 for h in headers], dtype=np.int64)
         n1 = np.array([h.n1 for h in headers], dtype=np.int64)
-        t0, t1 = np.array([(h.t0, h.t1) for h in headers], dtype=np.float64).reshape(-1, 2).T
+        t0 = np.array([h.t0 for h in headers], dtype=np.float64)
+        t1 = np.array([h.t1 for h in headers], dtype=np.float64)
         self.count = n1 - n0
         self.begin, self.end = offset, offset + _HEADER.size + RECORD_BYTES * self.count
         if (
