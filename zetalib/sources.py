@@ -23,11 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-<<<<<<< HEAD
 from zetalib import archive, atomic, controls, exact, lmfdb, manifest, platt, siegel
-=======
-from zetalib import archive, atomic, exact, manifest, platt, siegel
->>>>>>> exact
 from zetalib.errors import ZetaError
 from zetalib.params import Download
 
@@ -163,11 +159,8 @@ SOURCES: dict[str, Callable[[Download, Path], None]] = {
     "directory": directory,
     "exact": exact.write,
     "siegel": siegel.fetch,
-<<<<<<< HEAD
     "gue": controls.gue,
     "poisson": controls.poisson,
     "shuffled": partial(controls.shuffled, table=odlyzko_table),
     "primes": controls.primes,
-=======
->>>>>>> exact
 }
