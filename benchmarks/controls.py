@@ -12,24 +12,25 @@ import argparse
 import io
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.special import erf
 
-from zetalib import circular, params, sources, tables, unfold, zeros
-from zetalib.unfold import LAGS
+from zetalib import circular, params, sources, tables, unfold, verify, zeros
+from zetalib.unfold import LAGS, Accumulator
 
 Floats = NDArray[np.float64]
 
 SOURCES = ("odlyzko", *params.CONTROLS)
 STRETCHES = 50
 LENGTHS = (1, 10, 100)  # of the intervals of the number variance
-EDGES = np.append(np.linspace(0, 4, 81), np.inf)  # bins of the density
+GOLDEN = (np.sqrt(5) - 1) / 2
+EDGES = np.linspace(
+    0, 5, round(5 / verify.CELL) + 1
+)  # cells of the density, as in the stage verify
 
 
 def measured(source: str, count: int | None) -> tuple[Floats, float]:
@@ -44,43 +45,33 @@ def measured(source: str, count: int | None) -> tuple[Floats, float]:
             seconds = time.perf_counter() - start
             zeros.decode_folder(raw, decoded)
             unfold.unfold_folder(decoded, unfolded)
-        parts = [pq.read_table(p, columns=["spacing"]) for p in tables.parquet_files(unfolded)]
+        parts = [pq.read_table(p.path, columns=["spacing"]) for p in tables.parts(unfolded)]
         return np.concatenate([part["spacing"].to_numpy() for part in parts]), seconds
 
 
-def surmise(s: Floats) -> Floats:
-    """Distribution function of the GUE surmise (32/pi^2) s^2 exp(-4 s^2/pi)."""
-    return np.asarray(erf(2 * s / np.sqrt(np.pi)) - 4 * s / np.pi * np.exp(-4 * s**2 / np.pi))
-
-
-def binned(distribution: Callable[[Floats], Floats]) -> Floats:
-    """Chances of the bins between EDGES."""
-    return np.diff(np.append(distribution(EDGES[:-1]), 1.0))
-
-
-def divergences(chance: Floats) -> dict[str, float]:
-    """KL and L1 distance of binned chances from the surmise."""
-    expected = binned(surmise)
-    filled = chance > 0
-    ratio = chance[filled] / expected[filled]
+def divergences(share: Floats) -> dict[str, float]:
+    """KL and L1 distance from the GUE surmise of the shares of spacings between EDGES."""
+    expected, some = verify.surmise(EDGES), share > 0
     return {
-        "KL to surmise": float(chance[filled] @ np.log(ratio)),
-        "L1 to surmise": float(np.abs(chance - expected).sum()),
+        "KL to surmise": float((share[some] * np.log(share[some] / expected[some])).sum()),
+        "L1 to surmise": float(np.abs(share - expected).sum()),
     }
 
 
 def statistics(spacing: Floats) -> dict[str, float]:
     """Statistics of a stretch of spacings."""
-    found = {"mean": float(spacing.mean()), "std": float(spacing.std())}
-    found |= {
-        f"acf {k}": float(r) for k, r in zip(LAGS, unfold.autocorrelation(spacing), strict=True)
-    }
+    seen = Accumulator()
+    seen.add(spacing)
+    values = seen.statistics()
+    found = {name: values[name] for name in ("mean", "std", "min", "max")}
+    found |= {f"acf {k}": values[f"acf{k}"] for k in LAGS}
     found |= divergences(np.histogram(spacing, EDGES)[0] / len(spacing))
-    found["fraction > 3"] = float((spacing > 3).mean())
+    found["fraction > 3"] = seen.above_3 / seen.count
     position = np.cumsum(spacing) / spacing.mean()
     for length in LENGTHS:
-        edges = np.arange(0, position[-1], length)
-        counts = np.diff(np.searchsorted(position, edges))
+        # Starts at every phase of the unit: zeta, more rigid than GUE, keeps in step with a grid.
+        starts = np.arange(0, position[-1] - length, length + GOLDEN)
+        counts = np.searchsorted(position, starts + length) - np.searchsorted(position, starts)
         found[f"number variance {length}"] = float(np.mean((counts - length) ** 2))
     return found
 
@@ -90,7 +81,7 @@ def theory() -> dict[str, float]:
     found = {"mean": 1.0, "std": float(np.sqrt(circular.spacing_variances(1)[1]))}
     acf = circular.spacing_autocorrelation(LAGS)
     found |= {f"acf {k}": float(r) for k, r in zip(LAGS, acf, strict=True)}
-    found |= divergences(binned(circular.spacing_distribution))
+    found |= divergences(np.diff(circular.spacing_distribution(EDGES)))
     found["fraction > 3"] = float(1 - circular.spacing_distribution(np.array([3.0]))[0])
     found |= {f"number variance {length}": circular.number_variance(length) for length in LENGTHS}
     return found
@@ -103,9 +94,9 @@ def column(spacing: Floats, seconds: float) -> dict[str, str]:
     cells = {}
     for name, value in whole.items():
         error = np.std([part[name] for part in parts], ddof=1) / np.sqrt(STRETCHES)
-        # The density's distances from the surmise grow in short stretches: no error for them.
-        cells[name] = f"{value:.6f}" + ("" if "surmise" in name else f" ({error:.6f})")
-    cells |= {"min": f"{spacing.min():.3g}", "max": f"{spacing.max():.4f}"}
+        # Extremes and distances are not means over stretches: no error for them.
+        shown = "" if name in ("min", "max") or "surmise" in name else f" ({error:.6f})"
+        cells[name] = (f"{value:.3g}" if name == "min" else f"{value:.6f}") + shown
     return cells | {"spacings": f"{len(spacing):,}", "seconds": f"{seconds:.1f}"}
 
 
