@@ -90,6 +90,12 @@ def test_subtract_is_exact_and_names_the_row_that_does_not_increase(pairs, data)
         assert caught.value.args[1] == k
 
 
+def test_borrows_run_through_all_limbs():
+    a, b = [2**128, 2**191, 2**64], [1, 2**64 + 1, 2**64 - 1]
+    found = fixed.subtract(fixed.from_ints(a), fixed.from_ints(b))
+    assert fixed.to_ints(found) == [x - y for x, y in zip(a, b, strict=True)]
+
+
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_impossible_heights_are_refused(value):
     with pytest.raises(ValueError, match="finite"):

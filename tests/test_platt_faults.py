@@ -6,6 +6,7 @@ import time
 import tracemalloc
 from collections import Counter
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -186,6 +187,23 @@ def test_the_topmost_heights_do_not_wrap(tmp_path):
     assert end < 2**192
 
 
+@pytest.mark.parametrize("t1", [2.0**27 + 2100, 2.0**28])  # the short and the long way
+def test_carries_run_through_all_limbs(tmp_path, t1):
+    t0, z = 2.0**27 - 7, 2**128  # the height 2^27 in units of 2^-101: the third limb begins
+    exact = [z - 2**64 - 1, z - 1, z, z + 2**64, z + 2**64 + 2**104 - 1]
+    path = tmp_path / platt.file_name(t0)
+    block = Block(Header(t0, t1, 0, len(exact), 0), fixed.from_ints(exact))
+    platt.write_file(path, [block])
+    assert fixed.to_ints(next(platt.read_blocks(path)).heights) == exact
+    for last in (2, 3, 4, 5):  # each but the first as the last zero, whose height stays exact
+        short = Block(Header(t0, t1, 0, last, 0), fixed.from_ints(exact[:last]))
+        platt.write_file(path, [short])
+        _, gamma, gap = platt.decode_file(path, exact[last - 1] + 2**100)
+        assert gamma.tolist() == [v / UNIT for v in exact[:last]]
+        gaps = [b - a for a, b in pairwise(exact[:last])] + [2**100]
+        assert gap.tolist() == [g / UNIT for g in gaps]
+
+
 def test_the_first_fault_is_named_whatever_the_threads(tmp_path):
     blocks = synthetic_blocks(5, tuple(2.0e5 + 40 * k for k in range(40)), per_block=20)
     content = bytearray(platt.encode(blocks))
@@ -282,11 +300,11 @@ def test_fuzz_for_a_moment(tmp_path):
     assert min(outcomes.values()) > 300
 
 
-# Distances with rounding ties for gaps (54 significant bits, last one set, and neighbours).
+# Distances on rounding ties for gaps (54 significant bits, last one set), and their neighbours.
 ties = st.builds(
     lambda m, s, d: (2 * m + 1 << s) + d,
-    st.integers(2**53, 2**54 - 1),
-    st.integers(1, 49),
+    st.integers(2**52, 2**53 - 1),
+    st.integers(1, 50),
     st.integers(-1, 1),
 )
 distances = st.one_of(
