@@ -27,7 +27,7 @@ ZEROS = 2_001_052  # points of a control when max_zeros is null: as many as Odly
 FIRST = 14.134725141734693  # where the first point is put: the height of the first zero
 CHUNK = 1 << 20  # spacings at a time
 LONGEST = 8  # a distance from here on has no record: 104 bits of 2^-101
-LARGEST_GUE = 1 << 24
+LARGEST_GUE = 1 << 24  # 7 GB of memory, and rounding grows with the size
 
 
 def gue(params: Download, folder: Path) -> None:
