@@ -123,13 +123,13 @@ def test_an_error_on_a_worker_is_the_same_one_line(cluster, raw, tmp_path):
     content = bytearray(path.read_bytes())
     content[40 + 13 : 40 + 26] = bytes(13)
     path.write_bytes(content)
-    with compute.pool(Compute(scheduler="threads", workers=1)) as pool:
-        with pytest.raises(ZetaError) as local:
+    said = []
+    for scheduler in ("threads", address):
+        match, asked = "rank 42 is zero: two equal zeros", Compute(scheduler=scheduler, workers=2)
+        with pytest.raises(ZetaError, match=match) as error, compute.pool(asked) as pool:
             zeros.decode_folder(raw, tmp_path / "zeros", run=pool.map)
-    with compute.pool(Compute(scheduler=address, workers=2)) as pool:
-        with pytest.raises(ZetaError, match="rank 42 is zero: two equal zeros") as error:
-            zeros.decode_folder(raw, tmp_path / "zeros", run=pool.map)
-    assert str(error.value) == str(local.value)
+        said.append(str(error.value))
+    assert said[0] == said[1]
     with pytest.raises(ZetaError, match="the data set is not whole"):
         tables.parts(tmp_path / "zeros")
 

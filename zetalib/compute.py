@@ -96,11 +96,12 @@ def _cluster(address: str, workers: int | None) -> Iterator[Pool]:
             problem = f"workers died over and over at one task ({error})"
             remedy = "See their logs: memory, most likely. What is done is kept; run again."
             raise ZetaError(_WHERE, " ".join(problem.split()).rstrip("."), remedy) from None
-        except distributed.CancelledError:
+        except (distributed.CancelledError, distributed.comm.CommClosedError):
             problem = f"the Dask scheduler at {address} was lost"
             raise ZetaError(_WHERE, problem, "What is done is kept; start it, run again.") from None
         finally:
-            client.unsubscribe_topic("all")
+            if client.status == "running":
+                client.unsubscribe_topic("all")
 
 
 def _loads() -> None:
