@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, pairwise, repeat
+from itertools import count, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +15,22 @@ FIRST = 14.0  # the first block's t0
 BLOCK = 2100.0  # height of every block but the first, which ends at 5000
 
 
-def bounds() -> Iterator[list[float]]:
+def bounds(height: float = FIRST) -> Iterator[list[float]]:
     """Block bounds of the archive's files, one list of heights a file, without end.
 
     One block 14 to 5000; then blocks of 2100: 10, 100, 100, and 1000 in every further file.
+    The first list is that of the file which `height` falls into.
     """
-    yield [FIRST, 5000.0]
+    if height < 5000.0:
+        yield [FIRST, 5000.0]
     start = 5000.0
-    for blocks in chain([10, 100, 100], repeat(1000)):
-        heights = [start + BLOCK * k for k in range(blocks + 1)]
-        yield heights
-        start = heights[-1]
+    for blocks in (10, 100, 100):
+        if height < start + blocks * BLOCK:
+            yield [start + BLOCK * k for k in range(blocks + 1)]
+        start += blocks * BLOCK
+    for number in count(int(max(height - start, 0.0) // (1000 * BLOCK))):
+        low = start + 1000 * BLOCK * number
+        yield [low + BLOCK * k for k in range(1001)]
 
 
 def files(gamma: NDArray[np.float64]) -> Iterator[tuple[str, bytes]]:

@@ -19,8 +19,6 @@ LIMBS = 3
 Fixed = NDArray[np.uint64]
 Floats = NDArray[np.float64]
 
-_MASK = 0xFFFF_FFFF_FFFF_FFFF
-
 
 def from_ints(values: list[int]) -> Fixed:
     """Python integers (units of 2^-101, each in [0, 2^192)) to limbs, shape (n, 3)."""
@@ -49,8 +47,43 @@ def float_to_int(value: float) -> int:
 
 
 def from_floats(values: Floats) -> Fixed:
-    """float64 heights to limbs, exactly. Shape (n,) to (n, 3)."""
-    return from_ints([float_to_int(v) for v in values.tolist()])
+    """float64 heights to limbs, exactly. Shape (n,) to (n, 3); ValueError as float_to_int."""
+    values = np.ascontiguousarray(values, dtype=np.float64)
+    out = np.zeros((len(values), LIMBS), dtype=np.uint64)
+    bad = int(_from_floats(values.view(np.uint64), out))
+    if bad >= 0:
+        from_ints([float_to_int(float(values[bad]))])  # raises: says what is wrong with it
+    return out
+
+
+@nb.njit(cache=True, nogil=True)
+def _from_floats(bits: NDArray[np.uint64], out: Fixed) -> int:
+    """Limbs of float64 bit patterns; the first that is no multiple of 2^-101 in range, or -1."""
+    for i in range(bits.shape[0]):
+        exponent = np.int64((bits[i] >> np.uint64(52)) & np.uint64(0x7FF))
+        mantissa = bits[i] & np.uint64((1 << 52) - 1)
+        if exponent > 0:
+            mantissa |= np.uint64(1 << 52)
+        else:
+            exponent = np.int64(1)
+        if mantissa == 0:
+            continue
+        if bits[i] >> np.uint64(63) != 0:
+            return i
+        shift = exponent - 1075 + UNIT_BITS
+        if shift < 0:
+            if shift <= -64 or mantissa & ((np.uint64(1) << np.uint64(-shift)) - np.uint64(1)) != 0:
+                return i
+            out[i, 0] = mantissa >> np.uint64(-shift)
+            continue
+        limb, rest = shift // 64, np.uint64(shift % 64)
+        over = mantissa >> (np.uint64(64) - rest) if rest > 0 else np.uint64(0)
+        if limb >= LIMBS or (limb == LIMBS - 1 and over != 0):
+            return i
+        out[i, limb] = mantissa << rest
+        if over != 0:
+            out[i, limb + 1] = over
+    return -1
 
 
 @nb.njit(cache=True, inline="always")
@@ -63,8 +96,8 @@ def _leading_zeros(x: np.uint64) -> np.uint64:
     return n
 
 
-@nb.njit(cache=True)
-def _round(a0: np.uint64, a1: np.uint64, a2: np.uint64) -> float:
+@nb.njit(cache=True, nogil=True)
+def nearest(a0: np.uint64, a1: np.uint64, a2: np.uint64) -> float:
     """(a2:a1:a0) * 2^-101 as the nearest float64, ties to even."""
     scale = -101
     if a2 != 0:
@@ -87,21 +120,20 @@ def _round(a0: np.uint64, a1: np.uint64, a2: np.uint64) -> float:
     return math.ldexp(np.float64(top), scale - nb.int64(shift))
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, nogil=True)
 def _to_floats(fixed: Fixed, out: Floats) -> None:
     for i in range(fixed.shape[0]):
-        out[i] = _round(fixed[i, 0], fixed[i, 1], fixed[i, 2])
+        out[i] = nearest(fixed[i, 0], fixed[i, 1], fixed[i, 2])
 
 
-@nb.njit(cache=True)
-def _differences(fixed: Fixed, out: Fixed) -> nb.int64:
-    """out[i] = fixed[i + 1] - fixed[i]; returns the first i where that is not positive, or -1."""
-    for i in range(fixed.shape[0] - 1):
+@nb.njit(cache=True, nogil=True)
+def _subtract(a: Fixed, b: Fixed, out: Fixed) -> int:
+    """Write a - b, row by row, to `out`; returns the first row that is not positive, or -1."""
+    for i in range(a.shape[0]):
         borrow = np.uint64(0)
         for k in range(3):
-            a, b = fixed[i + 1, k], fixed[i, k]
-            d = a - b
-            nxt = np.uint64(1) if a < b or d < borrow else np.uint64(0)
+            d = a[i, k] - b[i, k]
+            nxt = np.uint64(1) if a[i, k] < b[i, k] or d < borrow else np.uint64(0)
             out[i, k] = d - borrow
             borrow = nxt
         if borrow != 0 or (out[i, 0] == 0 and out[i, 1] == 0 and out[i, 2] == 0):
@@ -116,6 +148,21 @@ def to_floats(fixed: Fixed) -> Floats:
     return out
 
 
+def subtract(a: Fixed, b: Fixed) -> Fixed:
+    """Exact a - b, shapes (n, 3).
+
+    Raises
+    ------
+    ValueError
+        If some b is not below its a: the heights do not increase; `args[1]` is the row.
+    """
+    out = np.empty((len(a), LIMBS), dtype=np.uint64)
+    bad = int(_subtract(np.ascontiguousarray(a), np.ascontiguousarray(b), out))
+    if bad >= 0:
+        raise ValueError("heights must strictly increase", bad)
+    return out
+
+
 def differences(fixed: Fixed) -> Fixed:
     """Exact successive differences, shape (n, 3) to (n - 1, 3).
 
@@ -124,8 +171,38 @@ def differences(fixed: Fixed) -> Fixed:
     ValueError
         If the heights do not strictly increase; `args[1]` is the index of the offender.
     """
-    out = np.empty((max(len(fixed) - 1, 0), LIMBS), dtype=np.uint64)
-    bad = int(_differences(np.ascontiguousarray(fixed), out))
-    if bad >= 0:
-        raise ValueError("heights must strictly increase", bad + 1)
+    try:
+        return subtract(fixed[1:], fixed[:-1])
+    except ValueError as error:
+        raise ValueError(error.args[0], error.args[1] + 1) from None
+
+
+OFFSET_BITS = 50
+
+
+def above(start: float, offset: Floats) -> Fixed:
+    """Heights start + offset as limbs, shape (n,) to (n, 3); offsets to the nearest 2^-50.
+
+    Parameters
+    ----------
+    start : float
+        Taken exactly.
+    offset : float64 array, shape (n,)
+        In [0, 2^13).
+
+    Raises
+    ------
+    ValueError
+        If an offset lies outside.
+    """
+    if len(offset) and not (offset.min() >= 0.0 and offset.max() < 2.0**13):
+        raise ValueError("offsets must lie in [0, 2^13)")
+    units = np.rint(offset * 2.0**OFFSET_BITS).astype(np.uint64)
+    shift = np.uint64(UNIT_BITS - OFFSET_BITS)
+    base = from_ints([float_to_int(start)])[0]
+    out = np.empty((len(offset), LIMBS), dtype=np.uint64)
+    out[:, 0] = base[0] + (units << shift)
+    carry = (out[:, 0] < base[0]).astype(np.uint64)
+    out[:, 1] = base[1] + (units >> (np.uint64(64) - shift)) + carry
+    out[:, 2] = base[2] + (out[:, 1] < base[1]).astype(np.uint64)
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,16 @@ from zetalib.errors import ZetaError
 NAME = "manifest.json"
 
 
-def write(folder: str | Path, source: str) -> dict[str, Any]:
+def write(folder: str | Path, source: str, md5s: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Describe the archive files in `folder`, check that they chain, and leave the manifest there.
+
+    Parameters
+    ----------
+    folder : path
+    source : str
+        What is said to be their source.
+    md5s : mapping, optional
+        md5 in hex by name, of files whose bytes this run has hashed already; others are read.
 
     Returns
     -------
@@ -24,8 +33,10 @@ def write(folder: str | Path, source: str) -> dict[str, Any]:
     """
     files: list[dict[str, Any]] = []
     for path, headers, trailing in platt.read_chain(platt.numeric_order(folder)):
-        with path.open("rb") as handle:
-            md5 = hashlib.file_digest(handle, "md5").hexdigest()
+        md5 = (md5s or {}).get(path.name)
+        if md5 is None:
+            with path.open("rb") as handle:
+                md5 = hashlib.file_digest(handle, "md5").hexdigest()
         entry = {
             "name": path.name,
             "bytes": path.stat().st_size,

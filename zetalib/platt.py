@@ -6,14 +6,21 @@ Little-endian. A file is a uint64 number of blocks, then the blocks. A block is 
 Reference: D. J. Platt, "Isolating some non-trivial zeros of zeta", Math. Comp. 86 (2017), and
 the LMFDB page https://www.lmfdb.org/zeros/zeta/ whose files have this layout. docs/format.md
 shows it byte by byte.
+
+What a reader can see in the bytes alone: truncation, counts that do not fit, blocks and files that
+do not chain, a zero distance, a zero beyond its block's end. What it cannot: a distance changed
+within those bounds (it moves the zeros after it in its block), and a first t0, a first N(t0) or a
+last t1, N(t1) changed together with what depends on them. For these there are the manifest's md5
+and the verify stage, which counts zeros against N(t).
 """
 
 from __future__ import annotations
 
-import math
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +29,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from zetalib import fixed
+from zetalib import atomic, fixed
 from zetalib.errors import ZetaError
 from zetalib.fixed import Fixed
 
@@ -31,10 +38,12 @@ NAME = re.compile(r"zeros_(\d+)\.dat")
 
 _COUNT = struct.Struct("<Q")
 _HEADER = struct.Struct("<ddQQ")
+_HIGHEST = 2.0**91  # below it a height fits three limbs
+_COARSE = 2.0**-48
 _AGAIN = "Fetch the file again (delete it, then `dvc repro -f download`)."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
     """Header of a block: zeros with t0 < gamma <= t1, ranks n0 + 1 ... n1; `offset` in bytes."""
 
@@ -45,7 +54,7 @@ class Header:
     offset: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Block:
     """A decoded block: `heights` are the zeros as exact multiples of 2^-101, shape (n1 - n0, 3)."""
 
@@ -104,7 +113,7 @@ def read_headers(path: str | Path) -> tuple[list[Header], int]:
     """
     path = Path(path)
     size = path.stat().st_size
-    with path.open("rb") as handle:
+    with path.open("rb", buffering=0) as handle:  # headers lie far apart
         if size < _COUNT.size:
             raise ZetaError(path, f"truncated: {size} bytes, no block count", _AGAIN, offset=0)
         (blocks,) = _COUNT.unpack(handle.read(_COUNT.size))
@@ -118,7 +127,7 @@ def read_headers(path: str | Path) -> tuple[list[Header], int]:
                 _check_chain(path, headers[-1], header, f"block {k} of {blocks}")
             headers.append(header)
             offset += _HEADER.size + RECORD_BYTES * (header.n1 - header.n0)
-        _check_no_block_follows(path, handle, offset, size, headers[-1], blocks)
+        _check_nothing_follows(path, handle, offset, size, headers[-1], blocks)
     match = NAME.fullmatch(path.name)
     if match and int(match[1]) != int(headers[0].t0):
         raise ZetaError(
@@ -136,16 +145,23 @@ def _read_header(path: Path, handle: BinaryIO, offset: int, size: int, which: st
         raise ZetaError(path, problem, _AGAIN, offset=offset)
     handle.seek(offset)
     t0, t1, n0, n1 = _HEADER.unpack(handle.read(_HEADER.size))
-    if not (math.isfinite(t0) and math.isfinite(t1) and 0 <= t0 < t1 < 2.0**91):
-        problem = f"{which} runs from t0 = {t0} to t1 = {t1}; expected 0 <= t0 < t1, finite"
+    if not 0 <= t0 < t1 < _HIGHEST:
+        problem = (
+            f"{which} runs from t0 = {t0} to t1 = {t1}; expected 0 <= t0 < t1, finite and "
+            "below 2^91"
+        )
         raise ZetaError(path, problem, _AGAIN, offset=offset)
-    for t in (t0, t1):
-        try:
-            fixed.float_to_int(t)
-        except ValueError as error:
-            raise ZetaError(path, f"{which}: {error}", _AGAIN, offset=offset) from None
+    if t0 < _COARSE:  # any larger float64 is a multiple of 2^-101
+        for t in (t0, t1):
+            try:
+                fixed.float_to_int(t)
+            except ValueError as error:
+                raise ZetaError(path, f"{which}: {error}", _AGAIN, offset=offset) from None
     if n1 < n0:
         problem = f"{which} counts backwards: N(t0) = {n0}, N(t1) = {n1}"
+        raise ZetaError(path, problem, _AGAIN, offset=offset + 16)
+    if n1 >= 1 << 63:
+        problem = f"{which} counts beyond 2^63: N(t0) = {n0}, N(t1) = {n1}"
         raise ZetaError(path, problem, _AGAIN, offset=offset + 16)
     room = (size - offset - _HEADER.size) // RECORD_BYTES
     if n1 - n0 > room:
@@ -166,17 +182,29 @@ def _check_chain(path: Path, before: Header, after: Header, which: str) -> None:
         raise ZetaError(path, problem, _AGAIN, offset=after.offset)
 
 
-def _check_no_block_follows(
+def _check_nothing_follows(
     path: Path, handle: BinaryIO, offset: int, size: int, last: Header, blocks: int
 ) -> None:
-    """Garbage after the last block is tolerated; a whole further block means the count is wrong."""
-    if size - offset < _HEADER.size:
-        return
-    handle.seek(offset)
-    t0, _, n0, _ = _HEADER.unpack(handle.read(_HEADER.size))
-    if (t0, n0) == (last.t1, last.n1):
-        problem = f"the file says it has {blocks} blocks, but another one follows"
-        raise ZetaError(path, problem, _AGAIN, offset=offset)
+    """Garbage after the last block is tolerated; a further block or more of its zeros are not."""
+    left = size - offset
+    if left >= _HEADER.size:
+        handle.seek(offset)
+        t0, _, n0, _ = _HEADER.unpack(handle.read(_HEADER.size))
+        if (t0, n0) == (last.t1, last.n1):
+            problem = f"the file says it has {blocks} blocks, but another one follows"
+            raise ZetaError(path, problem, _AGAIN, offset=offset)
+    if left and left % RECORD_BYTES == 0:
+        more = min(left // RECORD_BYTES, _ENOUGH)
+        longer = Header(last.t0, last.t1, last.n0, last.n1 + more, last.offset)
+        if _read_block(handle, longer)[2] == _GOOD:
+            problem = (
+                f"block {blocks} of {blocks} announces {last.n1 - last.n0} zeros, but the bytes "
+                f"after it are {left // RECORD_BYTES} more zeros up to its end t1 = {last.t1!r}"
+            )
+            raise ZetaError(path, problem, _AGAIN, offset=last.offset + 16)
+
+
+_ENOUGH = 1 << 12  # records after the last block to look at: random ones end within dozens
 
 
 def read_chain(paths: list[Path]) -> Iterator[tuple[Path, list[Header], int]]:
@@ -224,61 +252,383 @@ def read_blocks(path: str | Path) -> Iterator[Block]:
     headers, _ = read_headers(path)
     with path.open("rb") as handle:
         for header in headers:
-            handle.seek(header.offset + _HEADER.size)
-            raw = handle.read(RECORD_BYTES * (header.n1 - header.n0))
-            yield Block(header, _decode_block(path, header, raw))
+            yield Block(header, _decode_block(path, handle, header))
 
 
-def _decode_block(path: Path, header: Header, raw: bytes) -> Fixed:
-    count = header.n1 - header.n0
-    records = np.frombuffer(raw, dtype=np.uint8).reshape(-1, RECORD_BYTES)
-    if len(records) != count:
-        problem = f"truncated: {len(records)} of {count} records of the block could be read"
-        raise ZetaError(path, problem, _AGAIN, offset=header.offset)
-    start, end = fixed.from_ints([fixed.float_to_int(header.t0), fixed.float_to_int(header.t1)])
+def _decode_block(path: Path, handle: BinaryIO, header: Header) -> Fixed:
+    heights, bad, why = _read_block(handle, header)
+    if why == _GOOD:
+        return heights
+    what = {
+        _SHORT: f"cannot be read: truncated, only {bad} of the block's records are there",
+        _ZERO: "is zero: two equal zeros",
+        _BEYOND: f"leads beyond the block's end t1 = {header.t1!r}",
+    }[why]
+    raise ZetaError(
+        path,
+        f"the distance to the zero of rank {header.n0 + 1 + bad} {what}",
+        _AGAIN,
+        offset=header.offset + _HEADER.size + RECORD_BYTES * bad,
+    )
+
+
+def _read_block(handle: BinaryIO, header: Header) -> tuple[Fixed, int, int]:
+    """Heights of a block up to its first fault; index and reason of that."""
+    handle.seek(header.offset + _HEADER.size)
+    raw = handle.read(RECORD_BYTES * (header.n1 - header.n0))
+    count = len(raw) // RECORD_BYTES
     heights = np.empty((count, fixed.LIMBS), dtype=np.uint64)
-    bad, why = _accumulate(records, start, end, heights)
-    if why != _GOOD:
-        what = {
-            _ZERO: "is zero: two equal zeros",
-            _BEYOND: f"leads beyond the block's end t1 = {header.t1!r}",
-        }[why]
-        raise ZetaError(
-            path,
-            f"the distance to the zero of rank {header.n0 + 1 + bad} {what}",
-            _AGAIN,
-            offset=header.offset + _HEADER.size + RECORD_BYTES * int(bad),
-        )
-    return heights
+    start, end = fixed.from_floats(np.array([header.t0, header.t1]))
+    bad, why = _accumulate(_words(np.frombuffer(raw, np.uint8)), start, end, heights)
+    if why == _GOOD and count < header.n1 - header.n0:
+        bad, why = count, _SHORT
+    return heights, int(bad), why
 
 
-_GOOD, _ZERO, _BEYOND = 0, 1, 2
+def _words(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The 8 bytes from each byte of `raw` on as one number: loads that need no alignment.
+
+    A record at byte p is then lo = words[p] and mid, hi = words[p + 5] >> 24.
+    """
+    return np.ndarray((max(len(raw) - 7, 0),), dtype="<u8", buffer=raw, strides=(1,))
 
 
-@nb.njit(cache=True)
+_GOOD, _ZERO, _BEYOND, _SHORT = 0, 1, 2, 3
+
+# Unsigned constants: in numba a uint64 with a signed integer makes a float64.
+_LO, _HI, _STRIDE = np.uint64(0), np.uint64(5), np.uint64(RECORD_BYTES)
+_DROP = np.uint64(24)
+_U0, _U1 = np.uint64(0), np.uint64(1)
+
+
+@nb.njit(cache=True, nogil=True)
 def _accumulate(
-    records: NDArray[np.uint8], start: Fixed, end: Fixed, heights: Fixed
+    words: NDArray[np.uint64], start: Fixed, end: Fixed, heights: Fixed
 ) -> tuple[int, int]:
-    """Running sum of the 104-bit distances from `start`; (index, reason) of the first fault."""
+    """Running sum of the 104-bit distances from `start`; (index, reason) of the first fault.
+
+    No sum overflows: end < 2^192 - 2^138, and a sum beyond `end` by at most 2^104 ends the loop.
+    """
     a0, a1, a2 = start[0], start[1], start[2]
     e0, e1, e2 = end[0], end[1], end[2]
-    for i in range(records.shape[0]):
-        lo, hi = np.uint64(0), np.uint64(0)
-        for k in range(8):
-            lo |= np.uint64(records[i, k]) << np.uint64(8 * k)
-        for k in range(5):
-            hi |= np.uint64(records[i, 8 + k]) << np.uint64(8 * k)
+    for i in range(heights.shape[0]):
+        at = _STRIDE * np.uint64(i)
+        lo, hi = words[at], words[at + _HI] >> _DROP
         if lo == 0 and hi == 0:
             return i, _ZERO
         a0 += lo
-        carry = np.uint64(1) if a0 < lo else np.uint64(0)
-        a1 += hi + carry  # hi < 2^40: the addend cannot overflow
-        if a1 < hi + carry:
-            a2 += np.uint64(1)
+        hi += np.uint64(a0 < lo)  # hi < 2^40: cannot overflow
+        a1 += hi
+        a2 += np.uint64(a1 < hi)
         if a2 > e2 or (a2 == e2 and (a1 > e1 or (a1 == e1 and a0 > e0))):
             return i, _BEYOND
         heights[i, 0], heights[i, 1], heights[i, 2] = a0, a1, a2
     return 0, _GOOD
+
+
+def decode_file(
+    path: str | Path, following: int | None, threads: int = 1
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """All zeros of one file: rank, height and exact gap, as :func:`decode_run` of its blocks."""
+    path = Path(path)
+    return decode_run(path, read_headers(path)[0], following, threads)
+
+
+def decode_run(
+    path: Path, headers: Sequence[Header], following: int | None, threads: int = 1
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """The zeros of consecutive blocks of one file: rank, height and exact gap to the next zero.
+
+    Memory is the result plus `threads` buffers of about 256 KB (or of the largest block).
+
+    Parameters
+    ----------
+    path : path of a `.dat` file
+    headers : consecutive headers of it, from :func:`read_headers`
+    following : int or None
+        The first zero after the run in units of 2^-101 (see :func:`first_of`), or None when
+        there is none: the last gap is then NaN.
+    threads : number of threads
+
+    Returns
+    -------
+    n : int64 array, shape (m,)
+        1-based rank.
+    gamma : float64 array, shape (m,)
+        Height, rounded once, to nearest even.
+    gap : float64 array, shape (m,)
+        gamma_{n+1} - gamma_n from the exact integers, rounded once; no cancellation.
+
+    Raises
+    ------
+    ZetaError
+        On a zero distance, on zeros beyond a block's end (the first such fault of the run is
+        named), on a file that ends early or no longer has these headers.
+    ValueError
+        If the headers are not consecutive, or `following` is not above the last zero.
+    """
+    run = _Run(headers)
+    if threads == 1:
+        run.decode(path)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(run.decode, path) for _ in range(threads)]:
+                done.result()
+    if run.bad.any():
+        with path.open("rb") as handle:  # raises: the slow way names the record
+            _decode_block(path, handle, headers[int(np.argmax(run.bad))])
+    run.close_gaps(following)
+    return run.n, run.gamma, run.gap
+
+
+_BATCH = 1 << 18  # bytes read at once: stays in cache until decoded
+
+
+class _Run:
+    """Consecutive blocks being decoded: what the kernel needs of each, and the results."""
+
+    def __init__(self, headers: Sequence[Header]) -> None:
+        self.headers = headers
+        offset = np.array([h.offset for h in headers], dtype=np.int64)
+        n0 = np.array([h.n0 for h in headers], dtype=np.int64)
+        n1 = np.array([h.n1 for h in headers], dtype=np.int64)
+        t0, t1 = np.array([(h.t0, h.t1) for h in headers], dtype=np.float64).reshape(-1, 2).T
+        self.count = n1 - n0
+        self.begin, self.end = offset, offset + _HEADER.size + RECORD_BYTES * self.count
+        if (
+            (self.count < 0).any()
+            or (n0[1:] != n1[:-1]).any()
+            or (offset[1:] != self.end[:-1]).any()
+        ):
+            raise ValueError("the headers are not those of consecutive blocks")
+        self.t0, self.start, self.stop = t0, fixed.from_floats(t0), fixed.from_floats(t1)
+        self.shift = _shifts(t0, t1, self.count)
+        self.to = np.cumsum(self.count) - self.count
+        zeros = int(self.count.sum())
+        self.n = np.empty(zeros, dtype=np.int64)
+        self.gamma, self.gap = np.empty(zeros), np.empty(zeros)
+        self.rank = n0 + 1
+        self.ends = np.zeros((len(headers), 2, fixed.LIMBS), dtype=np.uint64)
+        self.bad = np.zeros(len(headers), dtype=np.bool_)
+        self.batches = iter(self._batches())  # shared by the threads: each takes the next
+
+    def _batches(self) -> list[tuple[int, int]]:
+        """Ranges of blocks of about _BATCH bytes, one block at least."""
+        batches, k = [], 0
+        while k < len(self.headers):
+            last = int(np.searchsorted(self.end, self.begin[k] + _BATCH, side="right"))
+            batches.append((k, max(last, k + 1)))
+            k = batches[-1][1]
+        return batches
+
+    def decode(self, path: Path) -> None:
+        """Read and decode batches until none is left; faults are marked in `bad`."""
+        buffer = np.empty(0, dtype=np.uint8)
+        with path.open("rb") as handle:
+            for first, last in self.batches:
+                begin, size = int(self.begin[first]), int(self.end[last - 1] - self.begin[first])
+                if size > len(buffer):
+                    buffer = np.empty(size, dtype=np.uint8)
+                handle.seek(begin)
+                read = handle.readinto(buffer.data[:size])
+                self._check_headers(path, buffer[:read], first, last)
+                _decode_blocks(
+                    _words(buffer), begin - _HEADER.size, first, last, self.begin, self.count,
+                    self.to, self.rank, self.t0, self.start, self.stop, self.shift,
+                    self.n, self.gamma, self.gap, self.ends, self.bad,
+                )  # fmt: skip
+
+    def _check_headers(self, path: Path, raw: NDArray[np.uint8], first: int, last: int) -> None:
+        """The file must still be the one the headers were read from."""
+        for k in range(first, last):
+            h, at = self.headers[k], int(self.begin[k] - self.begin[first])
+            whole = self.end[k] - self.begin[first] <= len(raw)
+            header = _HEADER.pack(h.t0, h.t1, h.n0, h.n1)
+            if not whole or raw[at : at + _HEADER.size].tobytes() != header:
+                problem = "truncated or changed since its headers were read: no such block here"
+                raise ZetaError(path, problem, _AGAIN, offset=h.offset)
+
+    def close_gaps(self, following: int | None) -> None:
+        """The gaps after the last zero of each block, from the exact heights."""
+        full = np.flatnonzero(self.count)
+        if not len(full):
+            return
+        lasts, firsts = self.ends[full, 1], self.ends[full[1:], 0]
+        at = self.to[full] + self.count[full] - 1
+        if following is None:
+            self.gap[at[-1]] = np.nan
+            lasts, at = lasts[:-1], at[:-1]
+        else:
+            firsts = np.vstack([firsts, fixed.from_ints([following])])
+        self.gap[at] = fixed.to_floats(fixed.subtract(firsts, lasts))
+
+
+def _shifts(
+    t0: NDArray[np.float64], t1: NDArray[np.float64], count: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """For each block the shift of the kernel's short way, or -1 where only the long way is exact.
+
+    The short way sums distances S from t0 in 128 bits and forms gamma = t0 + w 2^(shift - 37)
+    with w = S >> (64 + shift), its last bit set if a bit was dropped (round to odd). Both terms
+    are exact in float64, so there is one rounding; it rounds the exact value correctly if
+    (a) 2^(shift - 37) <= ulp(t0)/4, (b) w < 2^53, (c) S < 2^128. With 2^e <= t0 < 2^(e+1):
+    shift = e - 17 >= 0 gives (a); t1 - t0 < 2^(e-1) gives (b); t1 - t0 < 2^27 and fewer than
+    2^24 distances of 104 bits give (c), also for a sum that is at fault.
+    """
+    e = np.frexp(t0)[1] - 1
+    short = (e >= 17) & (e <= 80) & (count < 1 << 24)
+    short &= t1 - t0 < np.minimum(np.ldexp(1.0, e - 1), 2.0**26)
+    return np.where(short, e - 17, -1).astype(np.int64)
+
+
+@nb.njit(cache=True, nogil=True)
+def _decode_blocks(
+    words: NDArray[np.uint64],
+    base: int,
+    first: int,
+    last: int,
+    begin: NDArray[np.int64],
+    count: NDArray[np.int64],
+    to: NDArray[np.int64],
+    rank: NDArray[np.int64],
+    t0: NDArray[np.float64],
+    start: Fixed,
+    stop: Fixed,
+    shift: NDArray[np.int64],
+    n: NDArray[np.int64],
+    gamma: NDArray[np.float64],
+    gap: NDArray[np.float64],
+    ends: NDArray[np.uint64],
+    bad: NDArray[np.bool_],
+) -> None:
+    """Decode blocks first ... last - 1, `words` holding their bytes from file offset `base` + 32.
+
+    Leaves the exact first and last zero of each block in `ends`; the gap after the last is open.
+    """
+    for b in range(first, last):
+        if count[b] == 0:
+            continue
+        o, m = to[b], count[b]
+        at = np.uint64(begin[b] - base)
+        for i in range(m):
+            n[o + i] = rank[b] + i
+        if shift[b] >= 0:
+            fault = _short_way(
+                words, at, t0[b], start[b], stop[b], shift[b],
+                gamma[o : o + m], gap[o : o + m], ends[b],
+            )  # fmt: skip
+        else:
+            fault = _long_way(
+                words, at, start[b], stop[b], gamma[o : o + m], gap[o : o + m], ends[b]
+            )
+        bad[b] = fault
+
+
+@nb.njit(cache=True, nogil=True)
+def _short_way(
+    words: NDArray[np.uint64],
+    at: np.uint64,
+    t0: float,
+    start: Fixed,
+    stop: Fixed,
+    shift: int,
+    gamma: NDArray[np.float64],
+    gap: NDArray[np.float64],
+    ends: Fixed,
+) -> bool:
+    """One block whose heights need no more than :func:`_shifts` says; True if it has a fault.
+
+    A gap is hi 2^-37 + low 2^-89, low the upper 52 bits of lo, the last set if a lower one is: both
+    exact, one rounding, correct from hi = 4 on; smaller ones take the long way.
+    """
+    down = np.uint64(shift)
+    dropped = (_U1 << down) - _U1
+    scale = np.ldexp(1.0, shift - 37)
+    s0, s1 = _U0, _U0
+    zero = False
+    for i in range(gamma.shape[0]):
+        p = at + _STRIDE * np.uint64(i)
+        lo, hi = words[p], words[p + _HI] >> _DROP
+        s0 += lo
+        s1 += hi + np.uint64(s0 < lo)
+        w = (s1 >> down) | np.uint64(((s1 & dropped) | s0) != 0)
+        gamma[i] = t0 + np.float64(np.int64(w)) * scale
+        if hi < 8:
+            zero |= (lo | hi) == 0
+            g = fixed.nearest(lo, hi, _U0)
+        else:
+            low = (lo >> np.uint64(12)) | np.uint64((lo & np.uint64(4095)) != 0)
+            g = np.float64(np.int64(hi)) * 2.0**-37 + np.float64(np.int64(low)) * 2.0**-89
+        if i > 0:
+            gap[i - 1] = g
+        else:
+            _sum(start, s0, s1, ends[0])
+    _sum(start, s0, s1, ends[1])
+    return zero or _beyond(ends[1], stop)
+
+
+@nb.njit(cache=True, nogil=True)
+def _long_way(
+    words: NDArray[np.uint64],
+    at: np.uint64,
+    start: Fixed,
+    stop: Fixed,
+    gamma: NDArray[np.float64],
+    gap: NDArray[np.float64],
+    ends: Fixed,
+) -> bool:
+    """One block of any height, rounding limb by limb; True if it has a fault."""
+    height = ends[1]
+    _sum(start, _U0, _U0, height)
+    for i in range(gamma.shape[0]):
+        p = at + _STRIDE * np.uint64(i)
+        lo, hi = words[p], words[p + _HI] >> _DROP
+        _sum(height, lo, hi, height)
+        if (lo | hi) == 0 or _beyond(height, stop):
+            return True
+        gamma[i] = fixed.nearest(height[0], height[1], height[2])
+        if i > 0:
+            gap[i - 1] = fixed.nearest(lo, hi, _U0)
+        else:
+            _sum(start, lo, hi, ends[0])
+    return False
+
+
+@nb.njit(cache=True, nogil=True)
+def _sum(a: Fixed, lo: np.uint64, hi: np.uint64, out: Fixed) -> None:
+    """Write a + (hi:lo) to `out`, which may be `a`."""
+    s0 = a[0] + lo
+    carry = np.uint64(s0 < lo)
+    s1 = a[1] + hi
+    s2 = a[2] + np.uint64(s1 < hi)
+    s1 += carry
+    s2 += np.uint64(s1 < carry)
+    out[0], out[1], out[2] = s0, s1, s2
+
+
+@nb.njit(cache=True, nogil=True)
+def _beyond(a: Fixed, end: Fixed) -> bool:
+    if a[2] != end[2]:
+        return bool(a[2] > end[2])
+    if a[1] != end[1]:
+        return bool(a[1] > end[1])
+    return bool(a[0] > end[0])
+
+
+def first_zero(path: str | Path) -> int | None:
+    """The first zero of a file in units of 2^-101, or None for a file without zeros."""
+    path = Path(path)
+    return first_of(path, read_headers(path)[0])
+
+
+def first_of(path: Path, headers: Sequence[Header]) -> int | None:
+    """The first zero of some blocks of a file in units of 2^-101, or None if they hold none."""
+    for h in headers:
+        if h.n1 > h.n0:
+            with path.open("rb") as handle:
+                one = Header(h.t0, h.t1, h.n0, h.n0 + 1, h.offset)
+                return fixed.to_ints(_decode_block(path, handle, one))[0]
+    return None
 
 
 def encode(blocks: list[Block]) -> bytes:
@@ -287,104 +637,198 @@ def encode(blocks: list[Block]) -> bytes:
     Raises
     ------
     ValueError
-        If a block's zeros do not strictly increase inside (t0, t1], if their number is not
-        n1 - n0, or if a distance needs more than 104 bits.
+        As :func:`encode_block`.
     """
-    parts = [_COUNT.pack(len(blocks))]
-    for block in blocks:
-        h = block.header
-        if len(block.heights) != h.n1 - h.n0:
-            raise ValueError(f"{len(block.heights)} heights for ranks {h.n0 + 1} to {h.n1}")
-        start, end = fixed.from_ints([fixed.float_to_int(h.t0), fixed.float_to_int(h.t1)])
-        distances = fixed.differences(np.vstack([start[None], block.heights]))
-        if len(distances):
-            fixed.differences(np.vstack([block.heights[-1:], end[None] + _ONE]))
-        if np.any(distances[:, 1] >> np.uint64(40)) or np.any(distances[:, 2]):
-            raise ValueError("a distance between zeros needs more than 104 bits")
-        raw = distances[:, :2].astype("<u8").view(np.uint8).reshape(-1, 16)
-        parts.append(_HEADER.pack(h.t0, h.t1, h.n0, h.n1))
-        parts.append(raw[:, :RECORD_BYTES].tobytes())
-    return b"".join(parts)
+    return b"".join([_COUNT.pack(len(blocks)), *map(encode_block, blocks)])
 
 
-_ONE = np.array([1, 0, 0], dtype=np.uint64)  # turns "gamma < t1 + 1 unit" into "gamma <= t1"
+def write_file(path: str | Path, blocks: Iterable[Block]) -> None:
+    """Write an archive file block by block; memory is that of one block.
+
+    The file appears under its name when it is whole: it is written aside, then renamed.
+
+    Raises
+    ------
+    ValueError
+        As :func:`encode_block`; also if there is no block, or one does not continue where the
+        one before it ends.
+    """
+    with atomic.replacing(path) as aside, aside.open("wb") as handle:
+        handle.write(_COUNT.pack(0))
+        count, before = 0, None
+        for block in blocks:
+            h = block.header
+            if before is not None and (h.t0, h.n0) != (before.t1, before.n1):
+                raise ValueError(f"the block from t = {h.t0!r}, N = {h.n0} does not chain")
+            handle.write(encode_block(block))
+            count, before = count + 1, h
+        if count == 0:
+            raise ValueError("an archive file has at least one block")
+        handle.seek(0)
+        handle.write(_COUNT.pack(count))
 
 
-def decode_file(
-    path: str | Path, following: int | None
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """All zeros of one file: rank, height and exact gap to the next zero.
+def encode_block(block: Block) -> bytes:
+    """Header and records of one block.
 
-    Parameters
+    Raises
+    ------
+    ValueError
+        If the zeros do not strictly increase inside (t0, t1], if their number is not n1 - n0, or
+        if a distance needs more than 104 bits; `args[1]` is the index of the zero.
+    """
+    h = block.header
+    if len(block.heights) != h.n1 - h.n0:
+        raise ValueError(f"{len(block.heights)} heights for ranks {h.n0 + 1} to {h.n1}")
+    start, end = fixed.from_floats(np.array([h.t0, h.t1]))
+    raw = np.empty(RECORD_BYTES * len(block.heights), dtype=np.uint8)
+    bad, why = _encode(np.ascontiguousarray(block.heights), start, end, _words(raw))
+    if why == _ZERO:
+        raise ValueError("heights must strictly increase inside (t0, t1]", int(bad))
+    if why == _BEYOND:
+        raise ValueError("a distance between zeros needs more than 104 bits", int(bad))
+    return _HEADER.pack(h.t0, h.t1, h.n0, h.n1) + raw.tobytes()
+
+
+@nb.njit(cache=True, nogil=True)
+def _encode(heights: Fixed, start: Fixed, end: Fixed, words: NDArray[np.uint64]) -> tuple[int, int]:
+    """The distances between heights as records; (index, reason) of the first fault."""
+    before, wide = start, -1
+    for i in range(heights.shape[0]):
+        height = heights[i]
+        if not _beyond(height, before) or _beyond(height, end):
+            return i, _ZERO
+        d0, d1 = height[0] - before[0], height[1] - before[1]
+        borrow = np.uint64(height[0] < before[0])
+        d2 = height[2] - before[2] - np.uint64(height[1] < before[1] or d1 < borrow)
+        d1 -= borrow
+        if wide < 0 and (d2 != 0 or d1 >> np.uint64(40) != 0):
+            wide = i
+        at = _STRIDE * np.uint64(i)
+        words[at] = d0
+        words[at + _HI] = (d1 << _DROP) | (d0 >> np.uint64(40))
+        before = height
+    return (wide, _BEYOND) if wide >= 0 else (0, _GOOD)
+
+
+class Archive:
+    """Random access to a folder of archive files, by the headers of their blocks alone.
+
+    Nothing is written; opening reads the headers (32 bytes a block) and keeps 28 bytes a block.
+
+    Attributes
     ----------
-    path : path of a `.dat` file
-    following : int or None
-        The first zero of the next file in units of 2^-101 (see :func:`first_zero`), or None when
-        there is none: the last gap is then NaN.
-
-    Returns
-    -------
-    n : int64 array, shape (m,)
-        1-based rank.
-    gamma : float64 array, shape (m,)
-        Height, rounded once.
-    gap : float64 array, shape (m,)
-        gamma_{n+1} - gamma_n from the exact integers, rounded once; no cancellation.
+    paths : the files, in the order of height
+    first, last : lowest and highest rank
+    t0, t1 : the zeros are those with t0 < gamma <= t1
     """
-    blocks = list(read_blocks(path))
-    heights = np.concatenate([b.heights for b in blocks])
-    first = blocks[0].header.n0 + 1
-    n = np.arange(first, first + len(heights), dtype=np.int64)
-    gap = np.full(len(heights), np.nan)
-    chain = heights if following is None else np.vstack([heights, fixed.from_ints([following])])
-    exact = fixed.to_floats(fixed.differences(chain))
-    gap[: len(exact)] = exact
-    return n, fixed.to_floats(heights), gap
 
+    def __init__(self, folder: str | Path) -> None:
+        """Read the headers of all files of `folder`; ZetaError as :func:`read_chain`."""
+        self.folder = Path(folder)
+        self.paths = numeric_order(folder)
+        parts = []
+        for k, (_, headers, _) in enumerate(read_chain(self.paths)):
+            kept = [(h.t0, h.n0, h.offset, k) for h in headers]
+            parts.append(np.array(kept, dtype="f8, i8, i8, i4"))
+            end = headers[-1]
+        blocks = np.concatenate(parts)
+        self._t = np.append(blocks["f0"], end.t1)
+        self._n = np.append(blocks["f1"], end.n1)
+        self._offset, self._file = blocks["f2"].copy(), blocks["f3"].copy()
+        self.first, self.last = int(self._n[0]) + 1, int(self._n[-1])
+        self.t0, self.t1 = float(self._t[0]), float(self._t[-1])
 
-def decode_run(
-    path: str | Path, headers: Sequence[Header], following: int | None, threads: int = 1
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """As :func:`decode_file`, for a run of consecutive blocks of one file."""
-    path = Path(path)
-    parts = []
-    with path.open("rb") as handle:
-        for header in headers:
-            handle.seek(header.offset + _HEADER.size)
-            raw = handle.read(RECORD_BYTES * (header.n1 - header.n0))
-            parts.append(_decode_block(path, header, raw))
-    heights = np.concatenate(parts)
-    first = headers[0].n0 + 1
-    n = np.arange(first, first + len(heights), dtype=np.int64)
-    gap = np.full(len(heights), np.nan)
-    chain = heights if following is None else np.vstack([heights, fixed.from_ints([following])])
-    exact = fixed.to_floats(fixed.differences(chain))
-    gap[: len(exact)] = exact
-    return n, fixed.to_floats(heights), gap
+    def count(self, t: float) -> int:
+        """N(t): the rank of the last zero at or below height `t`, compared exactly."""
+        if not self.t0 <= t <= self.t1:
+            raise self._not_here(f"height {t!r}")
+        k = max(int(np.searchsorted(self._t, t, side="left")) - 1, 0)
+        numerator, denominator = float(t).as_integer_ratio()
+        limit = (numerator << fixed.UNIT_BITS) // denominator
+        heights = self._heights(k)
+        found = bisect_right(heights, limit, key=lambda row: fixed.to_ints(row)[0])
+        return int(self._n[k]) + int(found)
 
+    def by_height(
+        self, t0: float, t1: float, threads: int = 1
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """The zeros with t0 < gamma <= t1 as :meth:`by_rank`; arrays may be empty.
 
-def first_of(path: str | Path, headers: Sequence[Header]) -> int | None:
-    """The first zero of the blocks in units of 2^-101, or None if they hold none."""
-    path = Path(path)
-    for header in headers:
-        if header.n1 > header.n0:
-            one = Header(header.t0, header.t1, header.n0, header.n0 + 1, header.offset)
-            with path.open("rb") as handle:
-                handle.seek(header.offset + _HEADER.size)
-                heights = _decode_block(path, one, handle.read(RECORD_BYTES))
-            return fixed.to_ints(heights)[0]
-    return None
+        Raises
+        ------
+        ZetaError
+            If the archive does not hold all of that range.
+        """
+        if not t0 <= t1:
+            raise self._not_here(f"heights {t0!r} to {t1!r}")
+        first, last = self.count(t0) + 1, self.count(t1)
+        if first > last:
+            return np.empty(0, dtype=np.int64), np.empty(0), np.empty(0)
+        return self.by_rank(first, last, threads)
 
+    def by_rank(
+        self, first: int, last: int, threads: int = 1
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """Zeros of ranks first ... last (inclusive) as :func:`decode_run`: n, gamma, gap.
 
-def first_zero(path: str | Path) -> int | None:
-    """The first zero of a file in units of 2^-101, or None for a file without zeros."""
-    path = Path(path)
-    headers, _ = read_headers(path)
-    for header in headers:
-        if header.n1 > header.n0:
-            one = Header(header.t0, header.t1, header.n0, header.n0 + 1, header.offset)
-            with path.open("rb") as handle:
-                handle.seek(header.offset + _HEADER.size)
-                heights = _decode_block(path, one, handle.read(RECORD_BYTES))
-            return fixed.to_ints(heights)[0]
-    return None
+        Only the blocks that hold them are read, and one record after them for the last gap.
+
+        Raises
+        ------
+        ZetaError
+            If the archive does not hold all of these ranks; as :func:`decode_run`.
+        """
+        k0, k1 = self._blocks(first, last)
+        parts = []
+        while k0 <= k1:
+            stop = min(int(np.searchsorted(self._file, self._file[k0], side="right")), k1 + 1)
+            run = [self._header(k) for k in range(k0, stop)]
+            path = self.paths[self._file[k0]]
+            parts.append(decode_run(path, run, self._following(stop), threads))
+            k0 = stop
+        n, gamma, gap = (np.concatenate(column) for column in zip(*parts, strict=True))
+        wanted = slice(first - int(n[0]), last - int(n[0]) + 1)
+        return n[wanted], gamma[wanted], gap[wanted]
+
+    def exact(self, first: int, last: int) -> Fixed:
+        """Zeros of ranks first ... last (inclusive) in units of 2^-101, shape (m, 3).
+
+        :func:`zetalib.fixed.to_ints` makes Python integers of them. Raises as :meth:`by_rank`.
+        """
+        k0, k1 = self._blocks(first, last)
+        heights = np.vstack([self._heights(k) for k in range(k0, k1 + 1)])
+        begin = int(self._n[k0]) + 1
+        return heights[first - begin : last - begin + 1]
+
+    def _blocks(self, first: int, last: int) -> tuple[int, int]:
+        if not self.first <= first <= last <= self.last:
+            raise self._not_here(f"ranks {first} to {last}")
+        k0 = int(np.searchsorted(self._n, first, side="left")) - 1
+        k1 = int(np.searchsorted(self._n, last, side="left")) - 1
+        return k0, k1
+
+    def _header(self, k: int) -> Header:
+        t0, t1 = self._t[k : k + 2].tolist()
+        n0, n1 = self._n[k : k + 2].tolist()
+        return Header(t0, t1, n0, n1, int(self._offset[k]))
+
+    def _heights(self, k: int) -> Fixed:
+        path = self.paths[self._file[k]]
+        with path.open("rb") as handle:
+            return _decode_block(path, handle, self._header(k))
+
+    def _following(self, k: int) -> int | None:
+        """The first zero from block `k` on."""
+        k = int(np.searchsorted(self._n, self._n[k], side="right")) - 1
+        if k == len(self._file):
+            return None
+        return first_of(self.paths[self._file[k]], [self._header(k)])
+
+    def _not_here(self, what: str) -> ZetaError:
+        return ZetaError(
+            self.folder,
+            f"{what}: not in this archive, which holds ranks {self.first} to {self.last}, "
+            f"{self.t0!r} < t <= {self.t1!r}",
+            "Ask for a range inside, from low to high, or add the files that hold it.",
+        )

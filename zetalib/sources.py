@@ -2,6 +2,7 @@
 
 A source is a function ``(params, folder) -> None`` that writes ``zeros_*.dat`` into an empty
 folder; :data:`SOURCES` is the seam for further ones. :func:`fetch` runs one and adds the manifest.
+Only `lmfdb` works on the folder of an earlier run, to keep what is good there.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zetalib import archive, atomic, manifest, platt
+<<<<<<< HEAD
+from zetalib import archive, atomic, controls, exact, lmfdb, manifest, platt, siegel
+=======
+from zetalib import archive, atomic, exact, manifest, platt, siegel
+>>>>>>> exact
 from zetalib.errors import ZetaError
 from zetalib.params import Download
 
@@ -32,18 +38,42 @@ ODLYZKO_SHA256 = "1cebd3bf17c77958c5eef1d78d51338224dd086c0f5ad0874277a82af0f993
 
 
 def fetch(params: Download, folder: str | Path) -> dict[str, Any]:
-    """Bring zeros from ``params.source`` into `folder` with a manifest; all of it or nothing.
+    """Bring zeros from ``params.source`` into `folder` with a manifest.
+
+    `folder` then holds these files and the manifest alone, whatever it held before. All of it is
+    replaced or nothing; source `lmfdb` may leave good files without a manifest when it fails.
 
     Returns
     -------
     dict
         The manifest, also written to ``folder/manifest.json``: source, number of zeros and, for
         each file, name, bytes, md5, first and last rank.
+
+    Raises
+    ------
+    ZetaError
+        When the source cannot deliver, or the disk cannot take what it delivers.
     """
-    with atomic.replacing(folder) as aside:
-        aside.mkdir()
-        SOURCES[params.source](params, aside)
-        return manifest.write(aside, params.source)
+    try:
+        if params.source == "lmfdb":
+            md5s = lmfdb.download(params, Path(folder))
+            return manifest.write(folder, params.source, md5s)
+        source = SOURCES.get(params.source)
+        if source is None:
+            known = ", ".join(["lmfdb", *SOURCES])
+            raise ZetaError(
+                "params.yaml: download.source",
+                f"source {params.source!r} is not part of this version",
+                f"Choose one of: {known}.",
+            )
+        with atomic.replacing(folder) as aside:
+            aside.mkdir()
+            source(params, aside)
+            return manifest.write(aside, params.source)
+    except OSError as error:
+        problem = f"it could not be read or written ({error.strerror or error})"
+        remedy = "Free room on the disk or correct the permissions, then run it again."
+        raise ZetaError(error.filename or folder, problem, remedy) from error
 
 
 def directory(params: Download, folder: Path) -> None:
@@ -72,7 +102,14 @@ def directory(params: Download, folder: Path) -> None:
 
 
 def odlyzko(params: Download, folder: Path) -> None:
-    """Odlyzko's 2,001,052 zeros from PyPI, transcoded into archive files.
+    """Odlyzko's 2,001,052 zeros from PyPI, transcoded into archive files."""
+    for name, content in archive.files(odlyzko_table()[: params.max_zeros]):
+        print(f"writing {name}", flush=True)
+        atomic.write_bytes(folder / name, content)
+
+
+def odlyzko_table() -> NDArray[np.float64]:
+    """Heights of Odlyzko's 2,001,052 zeros, shape (2001052,), from PyPI.
 
     pip downloads the pinned package (a pure data wheel) from whatever index it is set up for.
     The table is a pickle of floats: it is read as a list of floats and nothing else, never
@@ -100,10 +137,7 @@ def odlyzko(params: Download, folder: Path) -> None:
             f"sha256 is {digest}, expected {ODLYZKO_SHA256}",
             "The package is not the one this pipeline was built on; do not use it.",
         )
-    gamma = floats_of_pickle(zlib.decompress(packed))[: params.max_zeros]
-    for name, content in archive.files(gamma):
-        print(f"writing {name}", flush=True)
-        atomic.write_bytes(folder / name, content)
+    return floats_of_pickle(zlib.decompress(packed))
 
 
 def floats_of_pickle(data: bytes) -> NDArray[np.float64]:
@@ -127,4 +161,13 @@ def floats_of_pickle(data: bytes) -> NDArray[np.float64]:
 SOURCES: dict[str, Callable[[Download, Path], None]] = {
     "odlyzko": odlyzko,
     "directory": directory,
+    "exact": exact.write,
+    "siegel": siegel.fetch,
+<<<<<<< HEAD
+    "gue": controls.gue,
+    "poisson": controls.poisson,
+    "shuffled": partial(controls.shuffled, table=odlyzko_table),
+    "primes": controls.primes,
+=======
+>>>>>>> exact
 }
