@@ -1,12 +1,17 @@
+import hashlib
 import io
+import itertools
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import changed
 
-from zetalib import window
+from zetalib import compute, tables, window
 from zetalib.errors import ZetaError
+from zetalib.params import Compute
 
 
 def record(m, seed=0):
@@ -25,46 +30,97 @@ def test_split_sizes_are_the_published_ones(windows, val, rest, defaults):
     assert sizes["val"] == val and sizes["train"] + sizes["calibration"] == rest
 
 
-def test_windows_are_consecutive_and_ordered_by_height(defaults):
+def write_spacings(folder, columns, cuts, rows=None):
+    """A data set of spacings, cut into files at `cuts`, with row groups of `rows`."""
+    table = pa.table(dict(zip(("n", "gamma", "spacing"), columns, strict=True)))
+    bounds = [0, *cuts, len(table)]
+    with tables.rebuilding(folder) as parts:
+        for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
+            path = folder / f"zeros_{14 + start + k}.parquet"
+            with tables.writing(path, table.schema, "") as writer:
+                piece = table.slice(start, stop - start)
+                for at in range(0, len(piece), rows or len(table)):
+                    writer.write_table(piece.slice(at, rows))
+            parts.append(tables.whole(path))
+    return folder
+
+
+CUTS = [[], [1500], [1, 1499, 1500, 1500, 9999], list(range(100, 10_000, 457))]
+
+
+@pytest.mark.parametrize("cuts", CUTS)
+@pytest.mark.parametrize("rows", [None, 333, 100])
+def test_windows_are_consecutive_and_ordered_by_height(cuts, rows, tmp_path, defaults):
+    """However files and row groups lie across windows and splits, and whoever does the reading."""
     n, gamma, spacing = record(10_007)
+    write_spacings(tmp_path / "spacings", (n, gamma, spacing), cuts, rows)
     p = changed(defaults.window, length=100)
-    parts = window.cut(n, gamma, spacing, p)
+    with compute.pool(Compute(scheduler="threads", workers=2)) as pool:
+        meta = window.window_folder(tmp_path / "spacings", tmp_path / "windows", p, pool.map)
+    parts = {name: window.load(tmp_path / "windows", name) for name in window.SPLITS}
     assert {k: len(v) for k, v in parts.items()} == {"train": 85, "calibration": 5, "val": 10}
     joined = torch.cat([parts[name].spacing for name in window.SPLITS]).numpy().ravel()
     assert joined.tolist() == spacing[:10_000].tolist()
-    for part in parts.values():
+    assert (meta["spacings"], meta["dropped"]) == (10_007, 7)
+    for name, part in parts.items():
         for w in range(len(part)):
             at = int(part.n[w]) - 1
             assert part.gamma[w] == gamma[at]
             assert part.spacing[w].tolist() == spacing[at : at + 100].tolist()
+        x, said = part.spacing.numpy(), meta["splits"][name]
+        assert said["mean"] == pytest.approx(x.mean(), rel=1e-14)
+        assert said["std"] == pytest.approx(x.std(), rel=1e-13)
+        assert said["sha256"] == hashlib.sha256(x.tobytes()).hexdigest()
+        assert (said["first_rank"], said["height_from"]) == (part.n[0], part.gamma[0])
+        assert said["height_to"] == part.gamma[-1]
+    index = pq.read_table(tmp_path / "windows" / "index.parquet").to_pydict()
+    assert index["window"] == list(range(100)) and index["n"] == list(range(1, 10_001, 100))
+    assert index["split"] == ["train"] * 85 + ["calibration"] * 5 + ["val"] * 10
+    assert index["gamma"] == gamma[:10_000:100].tolist()
 
 
-def test_a_gap_in_the_ranks_is_refused(defaults):
+@pytest.mark.parametrize("cuts", [[], [1000]])
+def test_a_gap_in_the_ranks_is_refused(cuts, tmp_path, defaults):
     n, gamma, spacing = record(2000)
     n[1000:] += 24
+    write_spacings(tmp_path / "spacings", (n, gamma, spacing), cuts)
+    p = changed(defaults.window, length=10)
     with pytest.raises(ZetaError, match="zeros are missing after rank 1000"):
-        window.cut(n, gamma, spacing, changed(defaults.window, length=10))
+        window.window_folder(tmp_path / "spacings", tmp_path / "windows", p)
+    assert [path.name for path in tmp_path.iterdir()] == ["spacings"], "nothing half-written"
 
 
-def test_too_few_windows_are_refused(defaults):
+def test_too_few_windows_are_refused(tmp_path, defaults):
+    write_spacings(tmp_path / "spacings", record(2000), [])
     with pytest.raises(ZetaError, match="leave none for calibration"):
-        window.cut(*record(2000), defaults.window)
+        window.window_folder(tmp_path / "spacings", tmp_path / "windows", defaults.window)
+
+
+def test_spacings_that_are_not_whole_are_refused(tmp_path, defaults):
+    write_spacings(tmp_path / "spacings", record(2000), [])
+    (tmp_path / "spacings" / tables.INDEX).unlink()
+    with pytest.raises(ZetaError, match="the data set is not whole"):
+        window.window_folder(tmp_path / "spacings", tmp_path / "windows", defaults.window)
 
 
 @pytest.fixture
 def folder(tmp_path, defaults):
-    import pyarrow as pa
-
-    from zetalib.tables import write_table
-
-    n, gamma, spacing = record(4000)
-    (tmp_path / "spacings").mkdir()
-    table = pa.table({"n": n, "gamma": gamma, "spacing": spacing})
-    write_table(table.slice(0, 1500), tmp_path / "spacings" / "zeros_14.parquet")
-    write_table(table.slice(1500), tmp_path / "spacings" / "zeros_1500.parquet")
+    write_spacings(tmp_path / "spacings", record(4000), [1500])
     p = changed(defaults.window, length=32)
     window.window_folder(tmp_path / "spacings", tmp_path / "windows", p)
     return tmp_path / "windows"
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_a_split_is_a_plain_file_of_torch(folder, mmap):
+    found = torch.load(folder / "train.pt", weights_only=True, mmap=mmap)
+    assert {name: (tensor.dtype, tensor.shape) for name, tensor in found.items()} == {
+        "spacing": (torch.float64, (107, 32)),
+        "n": (torch.int64, (107,)),
+        "gamma": (torch.float64, (107,)),
+    }
+    assert found["spacing"].numpy().ravel().tolist() == record(4000)[2][: 107 * 32].tolist()
+    assert all(tensor.data_ptr() % 8 == 0 for tensor in found.values())
 
 
 def test_saved_windows_load_back_and_carry_only_themselves(folder):

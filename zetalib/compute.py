@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from zetalib.errors import ZetaError
@@ -17,11 +18,14 @@ _SECONDS = 10  # a scheduler that has not answered by then is not there
 
 
 class Pool:
-    """Runs functions elsewhere; results come in the order of the calls, whoever ends first."""
+    """Runs functions elsewhere; results come in the order of the calls, whoever ends first.
 
-    def __init__(self, executor: Executor, workers: int) -> None:
+    `submit` begins a call and returns its future, of `concurrent.futures` or of Dask.
+    """
+
+    def __init__(self, submit: Callable[..., Any], workers: int) -> None:
         self.workers = workers
-        self._executor = executor
+        self._submit = submit
 
     def map(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         """`itertools.starmap`, in parallel: twice as many calls as workers are under way at most.
@@ -30,10 +34,10 @@ class Pool:
         is. An exception of a call is raised in its turn, and nothing new is begun. A worker that
         dies has its calls done again by another: a call must be repeatable.
         """
-        waiting: deque[Future[Any]] = deque()
+        waiting: deque[Any] = deque()
         try:
             for arguments in calls:
-                waiting.append(self._executor.submit(function, *arguments))
+                waiting.append(self._submit(function, *arguments))
                 if len(waiting) >= 2 * self.workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -55,7 +59,7 @@ def pool(compute: Compute) -> Iterator[Pool]:
     if compute.scheduler == "threads":
         workers = compute.workers or os.cpu_count() or 1
         with ThreadPoolExecutor(workers) as executor:
-            yield Pool(executor, workers)
+            yield Pool(executor.submit, workers)
     else:
         with _cluster(compute.scheduler, compute.workers) as found:
             yield found
@@ -77,17 +81,31 @@ def _cluster(address: str, workers: int | None) -> Iterator[Pool]:
         except TimeoutError:
             problem = f"the Dask scheduler at {address} has no workers"
             raise ZetaError(_WHERE, problem, f"Start some (`dask worker {address}`).") from None
+        try:
+            client.run_on_scheduler(_loads)
+            client.run(_loads)
+        except Exception as error:  # whatever the import of another checkout raises
+            problem = f"the scheduler or a worker cannot load this zetalib ({type(error).__name__})"
+            remedy = "Start them in this checkout, in its environment."
+            raise ZetaError(_WHERE, problem, remedy) from None
         client.subscribe_topic("all", _say)
         try:
-            with client.get_executor(pure=False) as executor:
-                yield Pool(executor, workers or sum(client.nthreads().values()))
+            cores = sum(client.nthreads().values())
+            yield Pool(partial(client.submit, pure=False), workers or cores)
         except distributed.KilledWorker as error:
             problem = f"workers died over and over at one task ({error})"
             remedy = "See their logs: memory, most likely. What is done is kept; run again."
             raise ZetaError(_WHERE, " ".join(problem.split()).rstrip("."), remedy) from None
-        except CancelledError:
+        except (distributed.CancelledError, distributed.comm.CommClosedError):
             problem = f"the Dask scheduler at {address} was lost"
             raise ZetaError(_WHERE, problem, "What is done is kept; start it, run again.") from None
+        finally:
+            if client.status == "running":
+                client.unsubscribe_topic("all")
+
+
+def _loads() -> None:
+    """Nothing: to be found under this name is the test."""
 
 
 def _say(event: tuple[float, Any]) -> None:

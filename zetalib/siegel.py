@@ -385,7 +385,7 @@ def _in_order(stretches: Iterator[tuple[int, int]]) -> Iterator[Stretch]:
     """Each stretch searched, a thread a core, in order and only a few ahead."""
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as executor:
-        yield from compute.Pool(executor, workers).map(stretch, stretches)
+        yield from compute.Pool(executor.submit, workers).map(stretch, stretches)
 
 
 class _Zeros:

@@ -351,10 +351,11 @@ class _Anew:
         return fault
 
     def _against(self, lo: int, hi: int, first: int, gamma: Floats) -> tuple[Fault | None, Floats]:
-        fault, distance = compare(first, gamma, siegel.stretch(lo, hi), self._params.tolerance)
-        if fault is not None:  # the table's fault, or the search's?
-            finer = siegel.stretch(lo, hi, finer=2)
-            fault, distance = compare(first, gamma, finer, self._params.tolerance)
+        for finer in (1, 2, 8):  # a fault: the table's, or the search's?
+            known = siegel.stretch(lo, hi, finer)
+            fault, distance = compare(first, gamma, known, self._params.tolerance)
+            if fault is None:
+                break
         return fault, distance
 
     def name(self, n: NDArray[np.int64], gamma: Floats, counted: Fault) -> Fault:
