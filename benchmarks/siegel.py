@@ -3,7 +3,7 @@
     python benchmarks/siegel.py [--zeros 2000000] [--heights 1e4 1e6 8e7 1e9]
 
 For each height: archive files of so many zeros from there on are written to a temporary folder
-with all cores (below it is the whole stage but for the manifest), and at random places among them zeros
+with all cores (the whole stage but for the manifest), and at random places among them zeros
 are computed anew by python-flint to 150 bits. Then, if `data/zeros` holds it, the whole 2M table.
 """
 
@@ -45,7 +45,9 @@ def main() -> None:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as scratch:
         fetch(Path(scratch), max_zeros=1000)  # compiled code is loaded, not timed
-    print(f"{options.zeros:,} zeros from each height, {os.cpu_count()} cores; errors in mean spacings")
+    print(
+        f"{options.zeros:,} zeros from each height, {os.cpu_count()} cores; errors in mean spacings"
+    )
     print("| height | zeros/s | compared with flint | largest error | rms | counted |")
     print("|---|---|---|---|---|---|")
     for height in options.heights:
@@ -77,9 +79,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as scratch:
         seconds = fetch(Path(scratch), max_zeros=len(table))
-        ours = np.concatenate(
-            [platt.decode_file(p, None)[1] for p in platt.numeric_order(scratch)]
-        )
+        ours = np.concatenate([platt.decode_file(p, None)[1] for p in platt.numeric_order(scratch)])
     off = np.abs(ours - table)
     print(
         f"the table of data/zeros: {len(table):,} zeros in {seconds:.1f} s; "

@@ -19,6 +19,7 @@ OVERSAMPLING = 3.0
 TAPS = 20
 MARGIN = TAPS // 2  # samples needed on either side of the grid's part that is searched
 TERMS = 10  # coefficients of an interval's polynomial
+_PARTS = 16  # of an interval searched for several zeros
 
 Floats = NDArray[np.float64]
 
@@ -103,22 +104,47 @@ def _root(polynomial: Floats, a: float, b: float, fa: float, fb: float) -> float
     return x
 
 
+@nb.njit(cache=True, nogil=True, inline="always")
+def _derivative(polynomial: Floats, x: float) -> float:
+    total = 0.0
+    for d in range(TERMS - 1, 0, -1):
+        total = total * x + d * polynomial[d]
+    return total
+
+
 @nb.njit(cache=True, nogil=True)
-def _dip(polynomial: Floats, sign: float, steps: int) -> float:
-    """Where sign * polynomial is lowest in the interval: on a grid, then by ternary search."""
-    best, lowest = -0.5, np.inf
-    for k in range(steps + 1):
-        value = sign * _value(polynomial, -0.5 + k / steps)
-        if value < lowest:
-            best, lowest = -0.5 + k / steps, value
-    a, b = max(best - 1 / steps, -0.5), min(best + 1 / steps, 0.5)
-    for _ in range(60):
-        c, d = a + (b - a) / 3, b - (b - a) / 3
-        if sign * _value(polynomial, c) < sign * _value(polynomial, d):
-            b = d
+def _dip(polynomial: Floats, a: float, b: float, sign: float) -> float:
+    """Where sign * polynomial, falling at a and rising at b, is lowest: bisection of its slope."""
+    for _ in range(50):
+        x = 0.5 * (a + b)
+        if sign * _derivative(polynomial, x) < 0.0:
+            a = x
         else:
-            a = c
+            b = x
     return 0.5 * (a + b)
+
+
+@nb.njit(cache=True, nogil=True)
+def _all_roots(polynomial: Floats, left: float, zeros: Floats, found: int) -> int:
+    """Every root in an interval that may hold several, in sixteen parts; `left` is its middle."""
+    a, fa = -0.5, _value(polynomial, -0.5)
+    slope = _derivative(polynomial, a)
+    for k in range(1, _PARTS + 1):
+        b = -0.5 + k / _PARTS
+        fb, after = _value(polynomial, b), _derivative(polynomial, b)
+        sign = -1.0 if fa < 0.0 else 1.0
+        if (fa < 0.0) != (fb < 0.0):
+            zeros[found] = left + _root(polynomial, a, b, fa, fb)
+            found += 1
+        elif sign * slope < 0.0 and sign * after > 0.0:
+            x = _dip(polynomial, a, b, sign)
+            f = _value(polynomial, x)
+            if (f < 0.0) != (fa < 0.0):
+                zeros[found] = left + _root(polynomial, a, x, fa, f)
+                zeros[found + 1] = left + _root(polynomial, x, b, f, fb)
+                found += 2
+        a, fa, slope = b, fb, after
+    return found
 
 
 @nb.njit(cache=True, nogil=True)
@@ -137,29 +163,34 @@ def _search(
     for i in range(first, last):
         here, after = samples[i], samples[i + 1]
         before, slope = slope, _slope(samples, i + 1, weights)
-        if (here < 0.0) != (after < 0.0):
-            _fit(samples, i, matrix, polynomial)
-            # The polynomial meets the samples to 1e-12 only: its own ends decide the bracket.
-            fa, fb = _value(polynomial, -0.5), _value(polynomial, 0.5)
-            if (fa < 0.0) == (fb < 0.0):
-                x = -0.5 if abs(fa) < abs(fb) else 0.5
-            else:
-                x = _root(polynomial, -0.5, 0.5, fa, fb)
-            zeros[found] = i + 0.5 + x
-            found += 1
-            continue
-        # Two zeros inside one interval: the function falls towards zero from both its ends.
-        sign = -1.0 if here < 0.0 else 1.0
+        crosses = (here < 0.0) != (after < 0.0)
         slack = 1e-3 * (abs(before) + abs(slope))
-        if thorough or (sign * before < slack and sign * slope > -slack):
-            _fit(samples, i, matrix, polynomial)
-            fa, fb = _value(polynomial, -0.5), _value(polynomial, 0.5)
-            x = _dip(polynomial, sign, 32 if thorough else 4)
-            f = _value(polynomial, x)
-            if (f < 0.0) != (fa < 0.0) and (f < 0.0) != (fb < 0.0):
-                zeros[found] = i + 0.5 + _root(polynomial, -0.5, x, fa, f)
-                zeros[found + 1] = i + 0.5 + _root(polynomial, x, 0.5, f, fb)
-                found += 2
+        if crosses:
+            # Three zeros: steeper at both ends than on the whole.
+            rise = after - here
+            sign = -1.0 if rise < 0.0 else 1.0
+            rise = abs(rise) - slack
+            several = sign * before > rise and sign * slope > rise
+        else:
+            # Two zeros: falling towards zero from both ends, or from one that it must cross.
+            sign = -1.0 if here < 0.0 else 1.0
+            left, right = slack - sign * before, slack + sign * slope
+            several = (left > 0.0 and right > 0.0) or left > abs(here) or right > abs(after)
+        if not (crosses or several or thorough):
+            continue
+        _fit(samples, i, matrix, polynomial)
+        # The polynomial meets the samples to 1e-12 only: where that changes a sign at an end,
+        # the zero is there, and it must be found on one side of the sample alone.
+        fa, fb = _value(polynomial, -0.5), _value(polynomial, 0.5)
+        if (fa < 0.0) != (here < 0.0) or (fb < 0.0) != (after < 0.0):
+            if crosses:
+                zeros[found] = i + (0.0 if abs(fa) < abs(fb) else 1.0)
+                found += 1
+        elif several or thorough:
+            found = _all_roots(polynomial, i + 0.5, zeros, found)
+        else:
+            zeros[found] = i + 0.5 + _root(polynomial, -0.5, 0.5, fa, fb)
+            found += 1
     return found
 
 
@@ -174,8 +205,7 @@ def zeros(samples: Floats, first: int, last: int, thorough: bool = False) -> Flo
         The part searched: first <= position < last. At least `MARGIN` samples must lie on
         either side of it.
     thorough : bool
-        Look for pairs in every interval, not only in those that the neighbouring samples point
-        to; much slower.
+        Look for several zeros in every interval, not only where the slopes point to them; slower.
 
     Returns
     -------
@@ -183,6 +213,6 @@ def zeros(samples: Floats, first: int, last: int, thorough: bool = False) -> Flo
     """
     if first < MARGIN or last + MARGIN > len(samples):
         raise ValueError(f"{MARGIN} samples are needed on either side of {first} ... {last}")
-    found = np.empty(2 * (last - first))
+    found = np.empty((last - first) * (TERMS - 1))
     count = _search(samples, first, last, interpolation(), _slope_weights(), thorough, found)
     return found[:count].copy()

@@ -288,7 +288,7 @@ def stretch(lo: int, hi: int, finer: int = 1) -> Stretch:
     lo, hi : int
         One of :func:`pieces`.
     finer : int
-        Sample so many times as densely, and look for close pairs everywhere: after a miss.
+        Sample so many times as densely, and from 4 on search every interval: after a miss.
     """
     if lo < LOWEST:
         known = exact.heights(1, exact.count(hi))
@@ -296,7 +296,7 @@ def stretch(lo: int, hi: int, finer: int = 1) -> Stretch:
         return Stretch(lo, hi, 0, np.array([(g - origin) / 2.0**fixed.UNIT_BITS for g in known]))
     samples, step = _samples(lo, hi, finer)
     last = len(samples) - bandlimited.MARGIN
-    at = bandlimited.zeros(samples, bandlimited.MARGIN, last, thorough=finer > 1)
+    at = bandlimited.zeros(samples, bandlimited.MARGIN, last, thorough=finer > 2)
     offset = (at - bandlimited.MARGIN) * step
     excess = count_smooth(lo + offset) - np.arange(len(offset)) - 0.5
     return Stretch(lo, hi, round(float(excess.mean())), offset)
