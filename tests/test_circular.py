@@ -60,11 +60,25 @@ def test_points_hidden_in_one_interval_of_the_grid_are_found():
     """Seed 69 has three eigenangles between two neighbours of the first grid."""
     n = 1 << 14
     upper = circular.characteristic(*circular.verblunsky(n, np.random.default_rng(69)))
-    f = np.tile(circular.on_grid(upper, circular.OVERSAMPLINGS[0]), 2)
-    margin = bandlimited.MARGIN
-    assert len(bandlimited.zeros(f, margin, margin + len(f) // 2)) == n - 2
+    f = circular.on_grid(upper, circular.OVERSAMPLINGS[0])
+    assert np.sum((f < 0) != (np.roll(f, -1) < 0)) == n - 2
     x = circular.points(n, np.random.default_rng(69))
     assert len(x) == n and x[0] >= 0 and x[-1] < n and (np.diff(x) > 0).all()
+
+
+def test_a_finer_grid_is_taken_when_zeros_are_missing(monkeypatch):
+    real, grids = bandlimited.zeros, []
+
+    def blind(samples, first, last):
+        grids.append(last - first)
+        found = real(samples, first, last)
+        return found[2:] if len(grids) == 1 else found
+
+    n = 64
+    expected = circular.points(n, np.random.default_rng(1))
+    monkeypatch.setattr(bandlimited, "zeros", blind)
+    assert circular.points(n, np.random.default_rng(1)) == pytest.approx(expected, abs=1e-9)
+    assert grids == [4 * n, 8 * n]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from zetalib.errors import ZetaError
 Floats = NDArray[np.float64]
 Complexes = NDArray[np.complex128]
 
-# Grid points a mean spacing; the finer ones where zeros of a close group hide on the first.
+# Grid points a mean spacing; the finer ones in case zeros of a close group hide on the first.
 OVERSAMPLINGS = (4, 8, 16)
 LEAF = 64  # steps of the recursion done directly
 
