@@ -61,7 +61,7 @@ def test_points_hidden_in_one_interval_of_the_grid_are_found():
     n = 1 << 14
     upper = circular.characteristic(*circular.verblunsky(n, np.random.default_rng(69)))
     f = circular.on_grid(upper, circular.OVERSAMPLINGS[0])
-    assert np.sum((f < 0) != (np.roll(f, -1) < 0)) == n - 2
+    assert np.sum((f < 0) != (np.roll(f, -1) < 0)) < n - 100, "pairs are hidden too"
     x = circular.points(n, np.random.default_rng(69))
     assert len(x) == n and x[0] >= 0 and x[-1] < n and (np.diff(x) > 0).all()
 
