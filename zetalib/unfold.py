@@ -198,7 +198,7 @@ def unfold(source: Part, out: Path, variant: Variant, code: str) -> tuple[Part, 
         for group, _ in enumerate(tables.groups(source.path)):
             table = tables.read_group(source.path, group, ["n", "gamma", "gap"])
             if table["gap"].null_count:  # the last zero of all
-                table = table.filter(pa.compute.is_valid(table["gap"]))
+                table = table.filter(table["gap"].is_valid())
             gamma, gap = table["gamma"].to_numpy(), table["gap"].to_numpy()
             spacing = spacings(gamma, gap, variant)
             good = np.isfinite(spacing) & (spacing > 0)
