@@ -172,15 +172,18 @@ class _SplitWriter:
     """
 
     def __init__(self, path: Path, windows: int, length: int) -> None:
-        from torch._subclasses.fake_tensor import FakeTensorMode  # slow, and only needed here
-
-        with FakeTensorMode(), torch.serialization.skip_data(materialize_fake_tensors=True):
-            tensors = {
-                "spacing": torch.empty((windows, length), dtype=torch.float64),
-                "n": torch.empty(windows, dtype=torch.int64),
-                "gamma": torch.empty(windows, dtype=torch.float64),
-            }
+        room = path.with_suffix(".room")  # an empty mapped file: a tensor that takes no memory
+        spacing = torch.from_file(
+            str(room), shared=True, size=windows * length, dtype=torch.float64
+        )
+        tensors = {
+            "spacing": spacing.reshape(windows, length),
+            "n": torch.empty(windows, dtype=torch.int64),  # never touched
+            "gamma": torch.empty(windows, dtype=torch.float64),
+        }
+        with torch.serialization.skip_data():
             torch.save(tensors, path)
+        room.unlink()
         reader: Any = torch._C.PyTorchFileReader(str(path))
         self._at = {name: reader.get_record_offset(f"data/{k}") for k, name in enumerate(tensors)}
         self._path, self._handle = path, path.open("r+b")
