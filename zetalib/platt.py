@@ -23,8 +23,9 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numba as nb
 import numpy as np
@@ -44,8 +45,7 @@ _COARSE = 2.0**-48
 _AGAIN = "Fetch the file again (delete it, then `dvc repro -f download`)."
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """Header of a block: zeros with t0 < gamma <= t1, ranks n0 + 1 ... n1; `offset` in bytes."""
 
     t0: float
@@ -330,7 +330,23 @@ def decode_file(
 def decode_run(
     path: Path, headers: Sequence[Header], following: int | None, threads: int = 1
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """The zeros of consecutive blocks of one file: rank, height and exact gap to the next zero.
+    """Rank, height and gap of the zeros of consecutive blocks, as :func:`gamma_and_gap`.
+
+    Returns
+    -------
+    n : int64 array, shape (m,)
+        1-based rank.
+    gamma, gap : float64 arrays, shape (m,)
+    """
+    gamma, gap = gamma_and_gap(path, headers, following, threads)
+    first = headers[0].n0 + 1 if headers else 1
+    return np.arange(first, first + len(gamma), dtype=np.int64), gamma, gap
+
+
+def gamma_and_gap(
+    path: Path, headers: Sequence[Header], following: int | None, threads: int = 1
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The zeros of consecutive blocks of one file: height and exact gap to the next zero.
 
     Memory is the result plus `threads` buffers of about 256 KB (or of the largest block).
 
@@ -345,8 +361,6 @@ def decode_run(
 
     Returns
     -------
-    n : int64 array, shape (m,)
-        1-based rank.
     gamma : float64 array, shape (m,)
         Height, rounded once, to nearest even.
     gap : float64 array, shape (m,)
@@ -362,10 +376,13 @@ def decode_run(
     """
     run = _Run(headers)
     if threads == 1:
-        run.decode(path)
+        run.decode(path, run.batches)
     else:
+        # A contiguous share each: two threads would wait for each other in one (huge) page.
+        cuts = [len(run.batches) * k // threads for k in range(threads + 1)]
         with ThreadPoolExecutor(threads) as pool:
-            for done in [pool.submit(run.decode, path) for _ in range(threads)]:
+            shares = [run.batches[a:b] for a, b in pairwise(cuts)]
+            for done in [pool.submit(run.decode, path, share) for share in shares]:
                 done.result()
     if run.bad.any():
         header = headers[int(np.argmax(run.bad))]
@@ -373,7 +390,7 @@ def decode_run(
             _decode_block(path, handle, header)  # raises: it names the record
         raise ZetaError(path, "changed while it was read", _AGAIN, offset=header.offset)
     run.close_gaps(following)
-    return run.n, run.gamma, run.gap
+    return run.gamma, run.gap
 
 
 _BATCH = 1 << 18  # bytes read at once: stays in cache until decoded
@@ -401,27 +418,25 @@ class _Run:
         self.shift = _shifts(t0, t1, self.count)
         self.to = np.cumsum(self.count) - self.count
         zeros = int(self.count.sum())
-        self.n = np.empty(zeros, dtype=np.int64)
         self.gamma, self.gap = np.empty(zeros), np.empty(zeros)
-        self.rank = n0 + 1
         self.ends = np.zeros((len(headers), 2, fixed.LIMBS), dtype=np.uint64)
         self.bad = np.zeros(len(headers), dtype=np.bool_)
-        self.batches = iter(self._batches())  # shared by the threads: each takes the next
+        self.batches = self._batches()
 
     def _batches(self) -> list[tuple[int, int]]:
         """Ranges of blocks of about _BATCH bytes, one block at least."""
+        begin, end = self.begin.tolist(), self.end.tolist()
         batches, k = [], 0
         while k < len(self.headers):
-            last = int(np.searchsorted(self.end, self.begin[k] + _BATCH, side="right"))
-            batches.append((k, max(last, k + 1)))
+            batches.append((k, max(bisect_right(end, begin[k] + _BATCH), k + 1)))
             k = batches[-1][1]
         return batches
 
-    def decode(self, path: Path) -> None:
-        """Read and decode batches until none is left; faults are marked in `bad`."""
+    def decode(self, path: Path, batches: list[tuple[int, int]]) -> None:
+        """Read and decode some batches; faults are marked in `bad`."""
         buffer = np.empty(0, dtype=np.uint8)
         with path.open("rb") as handle:
-            for first, last in self.batches:
+            for first, last in batches:
                 begin, size = int(self.begin[first]), int(self.end[last - 1] - self.begin[first])
                 if size > len(buffer):
                     buffer = np.empty(size, dtype=np.uint8)
@@ -430,8 +445,8 @@ class _Run:
                 self._check_headers(path, buffer[:read], first, last)
                 _decode_blocks(
                     _words(buffer), begin - _HEADER.size, first, last, self.begin, self.count,
-                    self.to, self.rank, self.t0, self.start, self.stop, self.shift,
-                    self.n, self.gamma, self.gap, self.ends, self.bad,
+                    self.to, self.t0, self.start, self.stop, self.shift,
+                    self.gamma, self.gap, self.ends, self.bad,
                 )  # fmt: skip
 
     def _check_headers(self, path: Path, raw: NDArray[np.uint8], first: int, last: int) -> None:
@@ -486,12 +501,10 @@ def _decode_blocks(
     begin: NDArray[np.int64],
     count: NDArray[np.int64],
     to: NDArray[np.int64],
-    rank: NDArray[np.int64],
     t0: NDArray[np.float64],
     start: Fixed,
     stop: Fixed,
     shift: NDArray[np.int64],
-    n: NDArray[np.int64],
     gamma: NDArray[np.float64],
     gap: NDArray[np.float64],
     ends: NDArray[np.uint64],
@@ -506,8 +519,6 @@ def _decode_blocks(
             continue
         o, m = to[b], count[b]
         at = np.uint64(begin[b] - base)
-        for i in range(m):
-            n[o + i] = rank[b] + i
         if shift[b] >= 0:
             fault = _short_way(
                 words, at, t0[b], start[b], stop[b], shift[b],
