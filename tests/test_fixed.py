@@ -106,3 +106,20 @@ def test_empty_arrays_pass():
     assert fixed.to_floats(fixed.from_ints([])).shape == (0,)
     assert fixed.differences(fixed.from_ints([])).shape == (0, 3)
     assert fixed.differences(fixed.from_ints([5])).dtype == np.uint64
+
+
+@given(st.floats(0, 2**80), st.lists(st.floats(0, 8191.9), max_size=20))
+def test_above_adds_offsets_rounded_to_2_to_the_minus_50(start, offsets):
+    start = float(np.floor(start * 16) / 16)
+    found = fixed.to_ints(fixed.above(start, np.array(offsets, dtype=np.float64)))
+    unit = 2 ** (fixed.UNIT_BITS - fixed.OFFSET_BITS)
+    for exact, offset in zip(found, offsets, strict=True):
+        away = exact - fixed.float_to_int(start) - int(Fraction(offset) * 2**fixed.UNIT_BITS)
+        assert (exact - fixed.float_to_int(start)) % unit == 0
+        assert abs(away) <= unit // 2 + 1
+
+
+@pytest.mark.parametrize("offset", [-1e-9, 8192.0, np.nan])
+def test_above_refuses_offsets_it_cannot_hold(offset):
+    with pytest.raises(ValueError, match="offsets must lie in"):
+        fixed.above(14.0, np.array([1.0, offset]))

@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import ROOT
+from ruamel.yaml import YAML
 
 from zetalib import params
 from zetalib.errors import ZetaError
@@ -43,6 +44,45 @@ def test_each_mistake_is_named(tmp_path, old, new, message):
     with pytest.raises(ZetaError, match=message) as caught:
         params.load(path)
     assert "params.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"first_rank": 5, "from_height": 100.0}, "give first_rank or from_height, not both"),
+        ({"max_zeros": 5, "to_height": 100.0}, "give max_zeros or to_height, not both"),
+        ({"from_height": 200.0, "to_height": 100.0, "max_zeros": None}, "from_height 200.0 is not below 100.0"),
+        ({"max_zeros": None}, "source siegel needs max_zeros or to_height"),
+        ({"source": "exact"}, "source exact needs to_height"),
+        ({"source": "lmfdb", "to_height": 100.0, "max_zeros": None}, "to_height means nothing to source lmfdb"),
+        ({"source": "odlyzko", "first_rank": 7}, "first_rank means nothing to source odlyzko"),
+        ({"directory": "/data"}, "directory means nothing to source siegel"),
+        ({"url": "ftp://example.org/"}, "download.url"),
+        ({"url": "https://example.org"}, "download.url"),  # without the slash a join would lose a part
+        ({"connections": 100}, "download.connections: .*less than or equal to 8"),
+    ],
+)  # fmt: skip
+def test_a_range_that_makes_no_sense_is_named(changes, message):
+    content = YAML(typ="safe").load(GOOD)
+    content["download"] |= {"source": "siegel", "max_zeros": 10} | changes
+    with pytest.raises(ZetaError, match=message):
+        params.check(content)
+
+
+def test_a_range_may_be_given_in_integers():
+    content = YAML(typ="safe").load(GOOD)
+    content["download"] |= {"source": "siegel", "from_height": 100, "to_height": 200}
+    assert params.check(content).download.to_height == 200.0
+
+
+@pytest.mark.parametrize("address", ["threads", "tcp://127.0.0.1:8786"])
+def test_a_scheduler_is_threads_or_an_address(address):
+    content = YAML(typ="safe").load(GOOD)
+    content["compute"]["scheduler"] = address
+    assert params.check(content).compute.scheduler == address
+    content["compute"]["scheduler"] = address.replace(":8786", "").replace("threads", "dask")
+    with pytest.raises(ZetaError, match="compute.scheduler"):
+        params.check(content)
 
 
 def test_all_mistakes_are_named_at_once(tmp_path):
