@@ -10,7 +10,7 @@ import time
 import pytest
 from conftest import ROOT, changed, synthetic_blocks, write_folder
 
-from zetalib import compute, tables, unfold, window, zeros
+from zetalib import compute, sources, tables, unfold, verify, window, zeros
 from zetalib.errors import ZetaError
 from zetalib.params import Compute
 
@@ -132,6 +132,28 @@ def test_an_error_on_a_worker_is_the_same_one_line(cluster, raw, tmp_path):
     assert said[0] == said[1]
     with pytest.raises(ZetaError, match="the data set is not whole"):
         tables.parts(tmp_path / "zeros")
+
+
+def test_verify_sees_the_same_on_a_cluster(cluster, tmp_path, defaults):
+    address, folder = cluster
+    (folder / "open").touch()
+    source = changed(defaults.download, source="siegel", to_height=9200.0)
+    sources.fetch(source, tmp_path / "raw")
+    zeros.decode_folder(tmp_path / "raw", tmp_path / "zeros")
+    unfold.unfold_folder(tmp_path / "zeros", tmp_path / "spacings")
+    seen = []
+    for scheduler in ("threads", address):
+        with compute.pool(Compute(scheduler=scheduler, workers=2)) as pool:
+            metrics, plots = verify.verify_folders(
+                tmp_path / "zeros",
+                tmp_path / "spacings",
+                defaults.verify,
+                zeta=True,
+                val_fraction=0.1,
+                run=pool.map,
+            )
+        seen.append((metrics, {name: table.to_csv() for name, table in plots.items()}))
+    assert seen[0] == seen[1] and seen[0][0]["recomputed"]["zeros"] == 9209
 
 
 def test_a_scheduler_that_is_not_there_is_one_clear_line(monkeypatch):

@@ -175,6 +175,8 @@ def test_encoder_refuses_what_the_format_cannot_hold():
         platt.encode([Block(h, good.heights[::-1].copy())])
     with pytest.raises(ValueError, match="strictly increase"):
         platt.encode([Block(Header(h.t0, 15.0, h.n0, h.n1, 0), good.heights)])
+    with pytest.raises(ValueError, match="a block from t = 14.0 to 14.0"):
+        platt.encode([Block(Header(14.0, 14.0, 0, 0, 0), good.heights[:0])])
     far = fixed.from_ints([fixed.float_to_int(14.0) + 2**104])
     with pytest.raises(ValueError, match="104 bits"):
         platt.encode([Block(Header(14.0, 100.0, 0, 1, 0), far)])

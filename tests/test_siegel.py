@@ -111,6 +111,15 @@ def test_a_range_by_rank_by_height_and_from_the_start_are_the_same_zeros(fetch):
     assert np.abs(height - gamma[inside]).max() < 1e-11
 
 
+@pytest.mark.parametrize("to_height", [5000.0, 7100.0, 9200.0, 9300.0])
+def test_a_range_over_files_ends_where_it_should(fetch, to_height):
+    paths = platt.numeric_order(fetch(to_height=to_height))
+    headers = [h for path in paths for h in platt.read_headers(path)[0]]
+    ends = [h.t1 for h in headers]
+    assert ends == sorted({t for t in (5000.0, 7100.0, 9200.0) if t < to_height} | {to_height})
+    assert headers[-1].n1 == exact.count(to_height)
+
+
 def test_a_range_may_start_below_the_first_zero_and_at_any_rank(fetch):
     for rank in (1, 2, 80):
         (path,) = platt.numeric_order(fetch(first_rank=rank, max_zeros=3))

@@ -681,10 +681,13 @@ def encode_block(block: Block) -> bytes:
     Raises
     ------
     ValueError
-        If the zeros do not strictly increase inside (t0, t1], if their number is not n1 - n0, or
-        if a distance needs more than 104 bits; `args[1]` is the index of the zero.
+        If the block has no extent, if the zeros do not strictly increase inside (t0, t1], if their
+        number is not n1 - n0, or if a distance needs more than 104 bits; `args[1]` is then the
+        index of the zero.
     """
     h = block.header
+    if not h.t0 < h.t1:
+        raise ValueError(f"a block from t = {h.t0!r} to {h.t1!r}")
     if len(block.heights) != h.n1 - h.n0:
         raise ValueError(f"{len(block.heights)} heights for ranks {h.n0 + 1} to {h.n1}")
     start, end = fixed.from_floats(np.array([h.t0, h.t1]))

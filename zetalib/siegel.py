@@ -461,10 +461,8 @@ def _fetch(params: Download, folder: Path) -> None:
     wanted = params.max_zeros or int(count_smooth(np.array([params.to_height]))[0]) - first
     began = time.monotonic()
     for heights in archive.bounds(start):
-        bounds = [max(start, heights[0]), *(t for t in heights[1:] if t > start)]
-        if params.to_height is not None:
-            bounds = [t for t in bounds if t < params.to_height]
-            bounds.append(min(params.to_height, heights[-1]))
+        top = min(params.to_height or heights[-1], heights[-1])
+        bounds = [max(start, heights[0]), *(t for t in heights[1:] if start < t < top), top]
         path = folder / platt.file_name(bounds[0])
         platt.write_file(path, _blocks(zeros, bounds, last))
         done, seconds = zeros.rank - first, time.monotonic() - began
