@@ -41,7 +41,7 @@ def archive_files():
         count = round(sum(count_bounds(bounds[1])) / 2) - n
         files[platt.file_name(bounds[0])] = platt.encode(synthetic_blocks(seed, bounds, count, n))
         n += count
-    files["zeros_5100.dat"] += b"bytes after the last block"
+    files["zeros_5100.dat"] += b"27 bytes after the last one"
     return files
 
 
@@ -211,7 +211,7 @@ def test_the_archive_becomes_a_folder_that_decodes(server, settings, raw, tmp_pa
     found = sources.fetch(settings(), raw)
     assert_whole(raw)
     assert found["files"][0]["md5"] == "56cfdb9e133098a294c145118fc33fa7"
-    assert found["files"][2]["bytes_after_last_block"] == 26
+    assert found["files"][2]["bytes_after_last_block"] == 27
     assert zeros.decode_folder(raw, tmp_path / "zeros") == found["zeros"] > 4800
     assert sorted(n for n, _ in ((p.rpartition("/")[2], h) for p, h in server.log)) == sorted(
         [lmfdb.LISTING, *NAMES]
