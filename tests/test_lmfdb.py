@@ -894,10 +894,3 @@ def test_what_is_planned_and_done_is_printed(server, settings, raw, capsys):
     assert "1 of the archive's 4 files planned, about 58.7 kB; 0 of these names" in said
     assert "zeros_14.dat done: 1 of 1 files, 58.8 kB of 58.8 kB" in said
     assert "zeros_5000.dat done: 2 of 2 files" in said
-
-
-def test_a_source_of_another_version_is_refused(settings, raw, monkeypatch):
-    monkeypatch.delitem(sources.SOURCES, "odlyzko")
-    with pytest.raises(ZetaError, match=r"source 'odlyzko' is not part of this version.*lmfdb"):
-        sources.fetch(settings(source="odlyzko"), raw)
-    assert not raw.exists()

@@ -1,6 +1,7 @@
 """Riemann-Siegel against python-flint's balls and LMFDB's own file; counts that must close."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -180,6 +181,47 @@ def test_a_count_that_never_closes_is_said(monkeypatch, fetch):
     monkeypatch.setattr(siegel, "stretch", search)
     with pytest.raises(ZetaError, match="zeros were found between t = .* counted"):
         fetch(to_height=1000.0)
+
+
+def test_a_range_may_start_at_a_zero(fetch):
+    for k in (265, 1000, 4480):
+        height = exact.heights(k, 1)[0] / 2**101
+        for start in (height, np.nextafter(height, 0), np.nextafter(height, 1e9)):
+            folder = fetch(from_height=float(start), max_zeros=20, seed=int(start == height))
+            (path,) = platt.numeric_order(folder)
+            n, gamma, _ = platt.decode_file(path, None)
+            place = int(np.argmin(np.abs(gamma - exact.heights(int(n[9]), 1)[0] / 2**101)))
+            assert place == 9, "ranks and heights belong together"
+            shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"to_height": 10.0},
+        {"from_height": 0.0, "to_height": 14.0},
+        {"first_rank": 5000, "to_height": 100.0},
+        {"from_height": 199.5, "to_height": 200.5},
+        {"to_height": 14.1},
+        {"first_rank": 30, "to_height": 101.0},
+    ],
+)
+def test_an_empty_range_is_refused(fetch, given):
+    with pytest.raises(ZetaError, match="there is no zero between t ="):
+        fetch(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"first_rank": 3_945_951_430_000, "max_zeros": 2_000_000_000_000},
+        {"from_height": 999_999_999_999.0, "max_zeros": 3000},
+        {"first_rank": 10**13, "max_zeros": 1},
+    ],
+)
+def test_a_range_that_ends_beyond_the_method_is_refused(fetch, given):
+    with pytest.raises(ZetaError, match="the range reaches t = "):
+        fetch(**given)
 
 
 def test_ranges_beyond_the_method_are_refused(fetch):

@@ -107,6 +107,19 @@ def test_directory_takes_only_the_files_needed(three_files, tmp_path, defaults):
     assert found["zeros"] == 40
 
 
+def test_directory_must_hold_as_many_zeros_as_asked_for(three_files, tmp_path, defaults):
+    with pytest.raises(ZetaError, match="download.max_zeros: it asks for 61 zeros, .* has 60"):
+        sources.fetch(directory_of(defaults, three_files, max_zeros=61), tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()
+
+
+def test_counts_that_disagree_where_files_meet_are_named(three_files, tmp_path, defaults):
+    other = synthetic_blocks(9, (200.0, 300.0), n0=41)
+    (three_files / "zeros_200.dat").write_bytes(platt.encode(other))
+    with pytest.raises(ZetaError, match=r"zeros_200\.dat .* its count disagrees with that of the"):
+        sources.fetch(directory_of(defaults, three_files), tmp_path / "raw")
+
+
 @pytest.mark.parametrize("folder", [None, "/nowhere/at/all"])
 def test_directory_must_be_given_and_exist(folder, tmp_path, defaults):
     with pytest.raises(ZetaError, match=r"params\.yaml: download\.directory"):

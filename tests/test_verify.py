@@ -199,6 +199,54 @@ def test_a_share_of_the_zeros_is_recomputed(tmp_path, archive_zeros, defaults):
     assert 0.1 * 9209 < metrics["recomputed"]["zeros"] < 0.4 * 9209
 
 
+def test_a_small_share_still_looks_into_every_file(tmp_path, archive_zeros, defaults):
+    metrics, _ = verified(tmp_path, archive_zeros, defaults, recompute=1e-9)
+    low, high = siegel.pieces([14.0, 5000.0])[0], siegel.pieces([5000.0, 7100.0, 9200.0])[0]
+    expected = sum(len(siegel.stretch(*piece).offset) for piece in (low, high))
+    assert metrics["recomputed"]["zeros"] == expected
+
+
+def test_spacings_of_other_zeros_are_refused(tmp_path, archive_zeros, defaults):
+    verified(tmp_path / "a", archive_zeros, defaults)
+    moved = archive_zeros.copy()
+    moved[50] += 2**80
+    verified(tmp_path / "b", moved, defaults)
+    with pytest.raises(ZetaError, match=r"not the spacings of .*b/zeros/zeros_14\.parquet"):
+        verify.verify_folders(
+            tmp_path / "b/zeros",
+            tmp_path / "a/spacings",
+            defaults.verify,
+            zeta=True,
+            val_fraction=0.1,
+        )
+
+
+@pytest.mark.parametrize("count", [2, 5, 20, 120])
+def test_too_few_zeros_are_refused(tmp_path, archive_zeros, defaults, count):
+    files = {14.0: [_block(archive_zeros[:count])]}
+    write_folder(tmp_path / "raw", files)
+    zeros.decode_folder(tmp_path / "raw", tmp_path / "zeros")
+    unfold.unfold_folder(tmp_path / "zeros", tmp_path / "spacings")
+    with pytest.raises(ZetaError, match=f"{count - 1} spacings are too few to verify.*121 zeros"):
+        verify.verify_folders(
+            tmp_path / "zeros", tmp_path / "spacings", defaults.verify, zeta=True, val_fraction=0.1
+        )
+
+
+def _block(heights):
+    return Block(Header(14.0, 400.0, 0, len(heights), 0), fixed.from_ints(heights))
+
+
+def test_the_fewest_zeros_pass(tmp_path, archive_zeros, defaults):
+    write_folder(tmp_path / "raw", {14.0: [_block(archive_zeros[:121])]})
+    zeros.decode_folder(tmp_path / "raw", tmp_path / "zeros")
+    unfold.unfold_folder(tmp_path / "zeros", tmp_path / "spacings")
+    metrics, _ = verify.verify_folders(
+        tmp_path / "zeros", tmp_path / "spacings", defaults.verify, zeta=True, val_fraction=0.1
+    )
+    json.dumps(metrics, allow_nan=False)
+
+
 def test_a_spacing_out_of_bounds_is_named(tmp_path, archive_zeros, defaults):
     with pytest.raises(ZetaError, match=r"the spacing after the zero of rank \d+ at t = .* is 2\."):
         verified(tmp_path, archive_zeros, defaults, max_spacing=2.0)

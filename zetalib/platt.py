@@ -74,8 +74,10 @@ def numeric_order(folder: str | Path) -> list[Path]:
     Raises
     ------
     ZetaError
-        If there is none, if a name is almost right, or if two names carry one number.
+        If it is no folder or has none, if a name is almost right, or if two names carry one number.
     """
+    if not Path(folder).is_dir():
+        raise ZetaError(folder, "not a folder", "Name the folder of the zeros_*.dat files.")
     found: dict[int, Path] = {}
     for path in sorted(Path(folder).glob("zeros*")):
         match = NAME.fullmatch(path.name)
@@ -221,7 +223,10 @@ def read_chain(paths: list[Path]) -> Iterator[tuple[Path, list[Header], int]]:
 def _check_files_chain(previous: Path, last: Header, path: Path, first: Header) -> None:
     if (first.t0, first.n0) == (last.t1, last.n1):
         return
-    if first.n0 > last.n1:
+    if first.t0 == last.t1:
+        problem = "its count disagrees with that of the file before it"
+        remedy = "One of the two is from another source: remove it."
+    elif first.n0 > last.n1:
         problem = f"{first.n0 - last.n1} zeros are missing before it"
         remedy = f"Add {file_name(last.t1)} beside it: a file between the two is missing."
     else:

@@ -398,7 +398,8 @@ class _Zeros:
         self._stretches = closed(_in_order(stretches))
         first = next(held for held in self._stretches if held.hi > from_height)
         self._held = [first]
-        self.rank = first.before + int(np.searchsorted(first.offset, from_height - first.lo))
+        at = np.searchsorted(first.offset, from_height - first.lo, side="right")
+        self.rank = first.before + int(at)
 
     def between(self, t0: float, t1: float) -> tuple[Floats, float]:
         """Distances from t0: of the zeros with t0 < gamma <= t1, and of the one after them."""
@@ -435,7 +436,7 @@ def fetch(params: Download, folder: Path) -> None:
     Raises
     ------
     ZetaError
-        If the range lies too high, or if a count does not close.
+        If the range is empty or lies too high, or if a count does not close.
     """
     try:
         _fetch(params, folder)
@@ -449,14 +450,22 @@ def fetch(params: Download, folder: Path) -> None:
 
 
 def _fetch(params: Download, folder: Path) -> None:
-    start = params.from_height or before_rank(params.first_rank or 1)
-    start = max(start, archive.FIRST)
-    highest = max(start, params.to_height or _height_of((params.max_zeros or 0) + 1))
-    if highest > HIGHEST:
-        problem = f"the range reaches t = {highest:.4g}"
-        raise ZetaError("params.yaml: download", problem, f"Stay below {HIGHEST:.0e}.")
+    start = archive.FIRST
+    if params.from_height is not None:
+        start = max(start, params.from_height)
+    elif params.first_rank is not None:
+        _check_height(_height_of(params.first_rank))
+        start = before_rank(params.first_rank)
+    below = float(count_smooth(np.array([start]))[0])
+    end = params.to_height or _height_of(below + (params.max_zeros or 0) + 1)
+    _check_height(max(start, end))
+    empty = f"there is no zero between t = {start!r} and {end!r}"
+    if end <= start:
+        raise ZetaError("params.yaml: download", empty, "Correct the range.")
     zeros = _Zeros(start)
     first = zeros.rank
+    if params.first_rank is not None and first != params.first_rank - 1:
+        raise CountError(int(start), int(start), params.first_rank - 1, first)
     last = None if params.max_zeros is None else first + params.max_zeros
     wanted = params.max_zeros or int(count_smooth(np.array([params.to_height]))[0]) - first
     began = time.monotonic()
@@ -467,9 +476,17 @@ def _fetch(params: Download, folder: Path) -> None:
         platt.write_file(path, _blocks(zeros, bounds, last))
         done, seconds = zeros.rank - first, time.monotonic() - began
         print(
-            f"{path.name}: {done:,} of {wanted:,} zeros, {done / seconds:,.0f} zeros/s, "
+            f"{path.name}: {done:,} of {max(wanted, done):,} zeros, {done / seconds:,.0f} zeros/s, "
             f"{max(wanted - done, 0) * seconds / max(done, 1):.0f} s left",
             flush=True,
         )
         if zeros.rank == last or bounds[-1] == params.to_height:
-            return
+            break
+    if zeros.rank == first:
+        raise ZetaError("params.yaml: download", empty, "Correct the range.")
+
+
+def _check_height(highest: float) -> None:
+    if highest > HIGHEST:
+        problem = f"the range reaches t = {highest:.4g}"
+        raise ZetaError("params.yaml: download", problem, f"Stay below {HIGHEST:.0e}.")

@@ -54,17 +54,9 @@ def fetch(params: Download, folder: str | Path) -> dict[str, Any]:
         if params.source == "lmfdb":
             md5s = lmfdb.download(params, Path(folder))
             return manifest.write(folder, params.source, md5s)
-        source = SOURCES.get(params.source)
-        if source is None:
-            known = ", ".join(["lmfdb", *SOURCES])
-            raise ZetaError(
-                "params.yaml: download.source",
-                f"source {params.source!r} is not part of this version",
-                f"Choose one of: {known}.",
-            )
         with atomic.replacing(folder) as aside:
             aside.mkdir()
-            source(params, aside)
+            SOURCES[params.source](params, aside)
             return manifest.write(aside, params.source)
     except OSError as error:
         problem = f"it could not be read or written ({error.strerror or error})"
@@ -75,7 +67,8 @@ def fetch(params: Download, folder: str | Path) -> dict[str, Any]:
 def directory(params: Download, folder: Path) -> None:
     """Copies of archive files the user already has, in ``download.directory``.
 
-    With ``download.max_zeros`` only the files needed to reach that many zeros are taken.
+    With ``download.max_zeros`` only the files needed to reach that many zeros are taken;
+    ZetaError if there are fewer.
     """
     if params.directory is None:
         raise ZetaError(
@@ -95,11 +88,23 @@ def directory(params: Download, folder: Path) -> None:
         zeros += headers[-1].n1 - headers[0].n0
         if params.max_zeros is not None and zeros >= params.max_zeros:
             return
+    _check_enough(params, zeros, str(origin))
+
+
+def _check_enough(params: Download, zeros: int, where: str) -> None:
+    if params.max_zeros is not None and zeros < params.max_zeros:
+        raise ZetaError(
+            "params.yaml: download.max_zeros",
+            f"it asks for {params.max_zeros} zeros, {where} has {zeros}",
+            "Set it to null for all there are.",
+        )
 
 
 def odlyzko(params: Download, folder: Path) -> None:
     """Odlyzko's 2,001,052 zeros from PyPI, transcoded into archive files."""
-    for name, content in archive.files(odlyzko_table()[: params.max_zeros]):
+    table = odlyzko_table()
+    _check_enough(params, len(table), "Odlyzko's table")
+    for name, content in archive.files(table[: params.max_zeros]):
         print(f"writing {name}", flush=True)
         atomic.write_bytes(folder / name, content)
 

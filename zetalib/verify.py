@@ -34,9 +34,10 @@ WINDOW = 64  # zeros over which S(t) is averaged
 LIMIT = 0.5  # of that mean: half of what one zero changes
 CHUNKS = 10  # by height, to see whether the statistics stand still
 SLICES = 200  # by rank, of the plot of S(t)
+FEWEST = 120  # spacings, to say anything about ten chunks of them
 CELL = 0.05  # mean spacings: of the density that is compared with the surmise
 
-_REMEDY = "Fetch the files again; nothing further was run."
+_REMEDY = "Nothing further was run. Fetch these zeros again (for points that are not: verify.zeta)."
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def locate(n: NDArray[np.int64], gamma: Floats) -> Fault | None:
     return Fault("extra", int(n[lo + k]), float(heights[k]))
 
 
+_GOLDEN = 0.6180339887498949
 _VARIANCE = 0.25  # of S, about
 
 
@@ -316,7 +318,7 @@ class _Anew:
         self._first, self._gamma = 0, np.empty(0)
         self._pieces: Iterator[tuple[int, int]] | None = None
         self._next = (0, 0)
-        self._taken = 0
+        self._begun = False
 
     def take(self, first: int, gamma: Floats, seen: Seen) -> Fault | None:
         if self._pieces is None:
@@ -336,12 +338,14 @@ class _Anew:
 
     def _one(self, seen: Seen) -> Fault | None:
         lo, hi = self._next
-        share, k = self._params.recompute, self._taken
-        self._taken += 1
+        share = self._params.recompute
         assert self._pieces is not None
         self._next = next(self._pieces)
         fault = None
-        if int((k + 1) * share) != int(k * share):
+        # Spread evenly over all heights, and one a file at least.
+        chosen = lo / 2 * _GOLDEN % 1.0 < share or (share > 0 and not self._begun)
+        self._begun = True
+        if chosen:
             fault, distance = self._against(lo, hi, self._first, self._gamma)
             seen.recomputed += len(distance)
             seen.farthest = max(seen.farthest, float(distance.max(initial=0.0)))
@@ -371,15 +375,26 @@ class _Anew:
         raise AssertionError("pieces have no end")
 
 
-def check_spacings(path: Path, first: int, bounds: list[int], largest: float) -> Seen:
-    """Check one file of spacings; statistics of each segment between the ranks `bounds`.
+def check_spacings(path: Path, zeros: Path, first: int, bounds: list[int], largest: float) -> Seen:
+    """Check one file of spacings against its file of zeros; statistics of each of its segments.
 
-    `first` is the rank of the data set's first spacing; `bounds` count spacings from there.
+    `first` is the rank of the data set's first spacing; `bounds` of segments count spacings from
+    there.
+
+    Raises
+    ------
+    ZetaError
+        If these are not spacings of those zeros, or one is larger than `largest`.
     """
     seen = Seen()
     for group in range(len(tables.groups(path))):
         table = tables.read_group(path, group, ["n", "gamma", "spacing"])
         n, spacing = table["n"].to_numpy(), table["spacing"].to_numpy()
+        known = tables.read_group(zeros, group, ["n", "gamma"]).slice(0, len(n))
+        if not known.equals(table.select(["n", "gamma"])):
+            raise ZetaError(
+                path, f"not the spacings of {zeros}", "Unfold again: `dvc repro unfold`."
+            )
         bad = np.flatnonzero(spacing > largest)
         if len(bad):
             k = int(bad[0])
@@ -427,6 +442,9 @@ def verify_folders(
     """
     files, unfolded = tables.parts(Path(zeros).absolute()), tables.parts(Path(spacings).absolute())
     total, count = sum(p.rows for p in files), sum(p.rows for p in unfolded)
+    if count < FEWEST:
+        problem = f"{count} spacings are too few to verify"
+        raise ZetaError(spacings, problem, f"Take {FEWEST + 1} zeros or more.")
     files, unfolded = [p for p in files if p.rows], [p for p in unfolded if p.rows]
     first = int(tables.read_group(files[0].path, 0, ["n"])["n"][0].as_py())
     bounds = sorted({count * k // CHUNKS for k in range(1, CHUNKS)} | {_tail(count, val_fraction)})
@@ -439,7 +457,12 @@ def verify_folders(
     for found in run(check_zeros, calls):
         seen.merge(found)
     largest = params.max_spacing if zeta else np.inf
-    for found in run(check_spacings, ((p.path, first, bounds, largest) for p in unfolded)):
+    paths = {part.path.name: part.path for part in files}
+    pairs = (
+        (p.path, paths.get(p.path.name, Path(zeros) / p.path.name), first, bounds, largest)
+        for p in unfolded
+    )
+    for found in run(check_spacings, pairs):
         seen.merge(found)
     return _report(seen, total, first, count, bounds, val_fraction, zeta)
 
@@ -564,12 +587,14 @@ def _chunk(start: int, count: int) -> int:
 
 def say(metrics: dict[str, Any]) -> str:
     """The verdict in a line."""
-    said = f"{metrics['zeros']:,} zeros from rank {metrics['first_rank']:,}"
+    what = "zeros" if "counted" in metrics else "points"
+    said = f"{metrics['zeros']:,} {what} from rank {metrics['first_rank']:,}"
     if "counted" in metrics:
         counted, anew = metrics["counted"], metrics["recomputed"]
         said += (
             f": none missing, none too many (running mean of S at most "
-            f"{counted['largest_running_mean']:.3f}); {anew['zeros']:,} recomputed, at most "
-            f"{anew['farthest']:.1e} mean spacings away"
+            f"{counted['largest_running_mean']:.3f}); {anew['zeros']:,} recomputed"
         )
+        if anew["zeros"]:
+            said += f", at most {anew['farthest']:.1e} mean spacings away"
     return f"{said}; KL to the GUE surmise {metrics['kl_gue']:.3g}"
