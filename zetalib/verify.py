@@ -247,20 +247,20 @@ def check_zeros(
         n, gamma = table["n"].to_numpy(), table["gamma"].to_numpy()
         gap = table["gap"].to_numpy(zero_copy_only=False)
         _check_order(path, n, gamma, gap, held_n[-1:], held[-1:])
-        _slice(seen, (n - first) * SLICES // zeros, gamma, s_of_t(n, gamma))
-        if anew is None:
-            held_n, held = n[-WINDOW:], gamma[-WINDOW:]
-            continue
         around_n, around = np.concatenate([held_n, n]), np.concatenate([held, gamma])
-        fault = locate(around_n, around)
-        if fault is not None:
-            raise _say(path, anew.name(around_n, around, fault))
-        mean = running_mean(s_of_t(around_n, around))
-        seen.largest_mean = max(seen.largest_mean, float(np.abs(mean).max()))
+        s = s_of_t(around_n, around)
+        _slice(seen, (n - first) * SLICES // zeros, gamma, s[len(held) :])
+        held_n, held = around_n[-WINDOW:], around[-WINDOW:]
+        if anew is None:
+            continue
+        largest = float(np.abs(running_mean(s)).max())
+        counted = locate(around_n, around) if largest > LIMIT else None
+        if counted is not None:
+            raise _say(path, anew.name(around_n, around, counted))
+        seen.largest_mean = max(seen.largest_mean, largest)
         fault = anew.take(int(n[0]), gamma, seen)
         if fault is not None:
             raise _say(path, fault)
-        held_n, held = around_n[-WINDOW:], around[-WINDOW:]
     if anew is not None:
         fault = anew.finish(seen)
         if fault is not None:
