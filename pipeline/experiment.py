@@ -1,5 +1,9 @@
-"""Run a named experiment: python -m pipeline.experiment NAME [more options of dvc exp run]."""
+"""Run a named experiment through the graph: python -m pipeline.experiment NAME [--size SIZE] [...].
 
+What follows goes to `dvc exp run`.
+"""
+
+import argparse
 import os
 import subprocess
 import sys
@@ -10,15 +14,19 @@ from zetalib.errors import run_stage
 
 
 def main() -> None:
-    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        known = ", ".join(experiments.names())
-        raise SystemExit(f"usage: python -m pipeline.experiment NAME [options]; NAME: {known}")
-    name, *options = sys.argv[1:]
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.experiment",
+        epilog="Any other option goes to `dvc exp run`.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", help=", ".join(experiments.names()))
+    parser.add_argument("--size", help=", ".join(experiments.sizes()) + "; as params.yaml if absent")
+    chosen, options = parser.parse_known_args()
     command = [sys.executable, "-m", "dvc", "exp", "run"]
-    for override in experiments.overrides(name):
+    for override in experiments.overrides(chosen.name, chosen.size):
         command += ["--set-param", override]
     if not {"-n", "--name"} & set(options):
-        options = ["--name", name, *options]
+        options = ["--name", "-".join(filter(None, (chosen.name, chosen.size))), *options]
     # Stages call `python`: let that be this one, also when the environment is not activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     raise SystemExit(subprocess.call(command + options, env={**os.environ, "PATH": path}))

@@ -1,0 +1,314 @@
+"""Experiments over seeds: each trained and scored once, its record kept as JSON.
+
+A run is an experiment at a size with a seed, trained on the windows of the workspace and scored on
+their tail by the functions of the stages, outside the graph: forty runs need no forty commits.
+What it leaves under `data/results/` (checkpoint, weights, training record) lets it be cut off and
+taken up; the record under `metrics/results/` is what docs are generated from.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from modulefinder import ModuleFinder
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zetalib import atomic, evaluate, experiments, forecasts, model, params, score, train, window
+from zetalib.errors import ZetaError
+from zetalib.window import Windows
+
+Log = Callable[[str], None]
+
+RECORDS = Path("metrics/results")
+SCRATCH = Path("data/results")
+WINDOWS = Path("data/windows")
+PERTURBED_FROM = 40  # positions whose inputs are exchanged to see which forecasts move
+PERTURBED_WINDOWS = 16
+# Values are in the key themselves; these modules decide no number besides.
+_NO_NUMBERS = {"params", "errors", "atomic", "__init__"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment at a size with a seed; `stand_in`: scored on a stand-in for the tail."""
+
+    experiment: str
+    size: str
+    seed: int
+    params: params.Params
+    stand_in: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of its folder and record."""
+        return f"{self.experiment}-{self.size}-{self.seed}"
+
+    @property
+    def scratch(self) -> Path:
+        """Where it keeps what lets it be resumed."""
+        return (SCRATCH / "stand-in" if self.stand_in else SCRATCH) / self.name
+
+    @property
+    def record(self) -> Path:
+        """Its record; that of a stand-in is never tracked and in no table."""
+        return (self.scratch if self.stand_in else RECORDS / self.name).with_suffix(".json")
+
+    @property
+    def command(self) -> str:
+        """What a shell runs to get it."""
+        return command(self.experiment, self.size, [self.seed]) + " --stand-in" * self.stand_in
+
+
+def command(experiment: str, size: str, seeds: Iterable[int]) -> str:
+    """The command of an experiment over seeds."""
+    listed = " ".join(map(str, seeds))
+    return f"python -m pipeline.results run {experiment} --size {size} --seeds {listed}"
+
+
+def plan(
+    names: Iterable[str], size: str, seeds: Iterable[int], stand_in: bool = False
+) -> list[Run]:
+    """The runs of experiments over seeds, all their parameters checked before any starts.
+
+    Raises
+    ------
+    ZetaError
+        As :func:`zetalib.experiments.resolve`.
+    """
+    seeds, runs = list(seeds), []
+    for name in names:
+        p = experiments.resolve(name, size)
+        for seed in seeds:
+            seeded = p.model_copy(update={"train": p.train.model_copy(update={"seed": seed})})
+            runs.append(Run(name, size, seed, seeded, stand_in))
+    return runs
+
+
+def splits(p: params.Window, stand_in: bool, folder: Path = WINDOWS) -> tuple[Windows, Windows]:
+    """Windows to train on and to score on, of length `p.length`.
+
+    A stand-in is cut from below the tail: of the windows of train and calibration alone the top
+    share `p.val_fraction` is scored, `p.calibration_fraction` below it left out.
+
+    Raises
+    ------
+    ZetaError
+        If `p.length` is no multiple of the length of the windows in `folder`.
+    """
+    fit = window.load(folder, "train")
+    if not stand_in:
+        return recut(fit, p.length), recut(window.load(folder, "val"), p.length)
+    above = window.load(folder, "calibration")
+    both = [torch.cat([getattr(fit, f), getattr(above, f)]) for f in ("spacing", "n", "gamma")]
+    below = recut(Windows(*both), p.length)
+    sizes = window.split_sizes(len(below), p)
+    return below[: sizes["train"]], below[len(below) - sizes["val"] :]
+
+
+def recut(windows: Windows, length: int) -> Windows:
+    """Consecutive windows joined into longer ones; what fills no window at the top is left out."""
+    had = windows.spacing.shape[1]
+    many, rest = divmod(length, had)
+    if rest or not many:
+        problem = f"{length} is no multiple of {had}, the length of the windows there are"
+        raise ZetaError("window.length", problem, "Choose one, or run the window stage anew.")
+    kept = len(windows) // many * many
+    spacing = windows.spacing[:kept].reshape(-1, length)
+    return Windows(spacing, windows.n[:kept:many], windows.gamma[:kept:many])
+
+
+def execute(run: Run, log: Log = print) -> dict[str, Any]:
+    """Train and score a run, or what of it is not done yet; its record, which is also written."""
+    fit, tail = splits(run.params.window, run.stand_in)
+    trained = training_key(run, fit)
+    key = _digest([trained, run.params.evaluate.model_dump(), _hash(tail), _code(__file__)])
+    if run.record.is_file():
+        record: dict[str, Any] = json.loads(run.record.read_text())
+        if record["key"] == key:
+            log("done before")
+            return record
+    folder = _trained(run, fit, trained, log)
+    training = json.loads((folder / "training.json").read_text())
+    log("scoring")
+    record = {
+        "key": key,
+        "experiment": run.experiment,
+        "group": experiments.group(run.experiment),
+        "size": run.size,
+        "seed": run.seed,
+        "command": run.command,
+        "params": run.params.model_dump(include=set(_DECIDING)),
+        **{name: training[name] for name in training if name != "key"},
+        **scores(model.load(folder / "model"), tail, run.params),
+    }
+    atomic.write_json(run.record, record)
+    s = record["scores"]
+    log(f"NLL {s['nll']:.4f} | MAE {s['mae']:.4f} | Err@h {s['err']}")
+    return record
+
+
+_DECIDING = ("window", "model", "memory", "losses", "train", "evaluate")
+
+
+def _trained(run: Run, fit: Windows, key: str, log: Log) -> Path:
+    """The folder with the weights of a run: its own, or one trained to the same parameters."""
+    for found in sorted(run.scratch.parent.glob("*/training.json")):
+        if json.loads(found.read_text())["key"] == key:
+            log(f"weights of {found.parent}")
+            return found.parent
+    p, folder = run.params, run.scratch
+    checkpoint = folder / "train.pt"
+    result = train.train(fit, p.model, p.memory, p.losses, p.train, checkpoint, log)
+    model.save(result.model, folder / "model")
+    training = {
+        "key": key,
+        "device": train.device_name(next(result.model.parameters()).device),
+        "seconds": result.seconds,
+        **train.summary(result),
+        "curve": [
+            {"step": point.step, "seconds": point.seconds, "dev_nll": point.dev_nll}
+            for point in result.curve
+        ],
+    }
+    atomic.write_json(folder / "training.json", training)
+    train.discard(checkpoint)
+    return folder
+
+
+def scores(network: model.SpacingMDN, tail: Windows, p: params.Params) -> dict[str, Any]:
+    """Scores, rollouts and the perturbation test of a forecaster on a split, for its record."""
+    train.setup(p.train)
+    found = forecasts.forecast(network, tail)
+    errors = evaluate.rollout_errors(tail, network, p.evaluate)
+    at = functools.partial(evaluate.at_horizons, p=p.evaluate)
+    return {
+        "targets": len(found.y),
+        "trajectories": p.evaluate.trajectories,
+        "scores": {
+            **score.scores(found.mixture, found.y),
+            "err": at(errors["mean fed back"]),
+            "err_sampled": at(errors["sample fed back"]),
+        },
+        "constant": {
+            "mae": float(np.abs(found.y - 1).mean()),
+            "err": at(errors["always 1"]),
+        },
+        "perturbation": {
+            "from": PERTURBED_FROM,
+            "moves": moves(network, tail[:PERTURBED_WINDOWS], PERTURBED_FROM).tolist(),
+        },
+    }
+
+
+def moves(network: model.SpacingMDN, windows: Windows, first: int) -> NDArray[np.float64]:
+    """How far forecasts move when the inputs from position `first` on are exchanged.
+
+    The windows swap these inputs among themselves. Entry t is the largest change of the mean of
+    the forecast made at position t (from spacings 0 ... t, if the model is causal): positions
+    0 ... 2 `first` - 1, in mean spacings. A causal forecaster has exact zeros below `first`.
+    """
+    exchanged = windows.spacing.clone()
+    exchanged[:, first:] = windows.spacing.roll(1, 0)[:, first:]
+    others = Windows(exchanged, windows.n, windows.gamma)
+    before, after = (forecasts.forecast_windows(network, w).mean() for w in (windows, others))
+    return np.asarray(np.abs(after - before).max(0)[: 2 * first])
+
+
+def execute_all(runs: list[Run], jobs: int, log: Log = print) -> None:
+    """Execute runs, `jobs` at a time in processes of their own.
+
+    Runs that need the same weights go one after the other, so that these are trained once.
+
+    Raises
+    ------
+    ZetaError
+        When all that could be done is done, if some failed; each failure is logged.
+    """
+    tasks: dict[str, list[Run]] = {}
+    for run in runs:
+        decides = run.params.model_dump(include=set(_DECIDING) - {"evaluate"})
+        tasks.setdefault(json.dumps(decides), []).append(run)
+    failed = []
+    # A fresh process a task: torch's threads and determinism are set for a process.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
+        pending = {pool.submit(_work, task): task for task in tasks.values()}
+        for done in as_completed(pending):
+            try:
+                done.result()
+            except ZetaError as error:
+                failed.append(pending[done][0].name)
+                log(f"{failed[-1]} failed: {error}")
+    if failed:
+        problem = f"{len(failed)} failed: {', '.join(failed)}"
+        raise ZetaError("results", problem, "Run the same again: what is done is kept.")
+
+
+def _work(runs: list[Run]) -> None:
+    for run in runs:
+        run.scratch.mkdir(parents=True, exist_ok=True)
+        with (run.scratch / "log.txt").open("a") as file:
+
+            def log(line: str, name: str = run.name, file: Any = file) -> None:
+                print(f"[{name}] {line}", flush=True)
+                print(line, file=file, flush=True)
+
+            execute(run, log)
+
+
+def read(folder: Path = RECORDS) -> list[dict[str, Any]]:
+    """All records, by experiment, size and seed."""
+    found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    return sorted(found, key=lambda r: (r["experiment"], r["size"], r["seed"]))
+
+
+def training_key(run: Run, fit: Windows) -> str:
+    """Digest of all that decides the weights: data, parameters, code, torch's version."""
+    p = run.params
+    decides = p.train.model_dump(exclude={"usd_per_hour", "checkpoint_every", "wandb"})
+    sections = [section.model_dump() for section in (p.model, p.memory, p.losses)]
+    return _digest([_hash(fit), *sections, decides, _code(train.__file__), torch.__version__])
+
+
+def _digest(ingredients: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()
+
+
+def _hash(windows: Windows) -> str:
+    return hashlib.sha256(windows.spacing.contiguous().numpy().data).hexdigest()
+
+
+@functools.cache
+def _code(module: str | Path) -> str:
+    """Digest of the code of a module and of what it imports of the library, less comments."""
+    return _digest([ast.dump(_bare(path)) for path in sorted(_closure(Path(module)))])
+
+
+def _closure(module: Path) -> Iterator[Path]:
+    finder = ModuleFinder(path=[str(module.parents[1])])  # looks at the library only
+    finder.run_script(str(module))
+    for found in finder.modules.values():
+        if found.__file__ and Path(found.__file__).stem not in _NO_NUMBERS:
+            yield Path(found.__file__)
+
+
+def _bare(path: Path) -> ast.Module:
+    """The syntax tree of a file without its docstrings: what is said is not what is done."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node, clean=False
+        ):
+            node.body = node.body[1:]
+    return tree
