@@ -1,6 +1,6 @@
 """Stage evaluate: score the forecaster on the val tail, write the forecasts and the plots' data."""
 
-from zetalib import atomic, evaluate, forecasts, model, params, window
+from zetalib import atomic, evaluate, forecasts, model, params, remedies, window
 from zetalib.errors import run_stage
 
 
@@ -13,7 +13,7 @@ def main() -> None:
     metrics, plots = evaluate.evaluate(
         found,
         windows,
-        forecasts.next_spacing(network),
+        remedies.forecasters(network, p, window.load("data/windows", "train")),
         evaluate.read_calibrator("data/calibrator.json"),
         p,
     )

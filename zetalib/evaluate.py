@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def read_calibrator(path: str | Path) -> dict[str, float]:
 def evaluate(
     forecasts: Forecasts,
     windows: Windows,
-    forecaster: Forecaster,
+    forecaster: Forecaster | Sequence[Forecaster],
     adjustments: dict[str, float],
     p: params.Evaluate,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
@@ -46,7 +47,8 @@ def evaluate(
         Of the split's targets.
     windows : Windows
         The split, for rollouts.
-    forecaster : contexts (B, T) and their heights (B,) to forecasts of what follows
+    forecaster : contexts (B, T) and their heights (B,) to forecasts of what follows; or
+        one a step
     adjustments : conformal adjustments by level, from the calibration split
 
     Returns
@@ -85,7 +87,7 @@ def evaluate(
 
 
 def rollout_errors(
-    windows: Windows, forecaster: Forecaster, p: params.Evaluate
+    windows: Windows, forecaster: Forecaster | Sequence[Forecaster], p: params.Evaluate
 ) -> dict[str, Floats]:
     """Err@1 ... Err@max(horizons) with the mean and a sample fed back, and of always saying 1."""
     horizon = max(p.horizons)

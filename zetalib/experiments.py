@@ -107,9 +107,7 @@ def _read(path: Path, find: Callable[[str], Path], above: tuple[Path, ...] = ())
     return own if base is None else merged(_read(find(base), find, (*above, path)), own)
 
 
-def _check(
-    name: str, found: dict[str, Any], folder: Path, params_file: Path
-) -> params.Params:
+def _check(name: str, found: dict[str, Any], folder: Path, params_file: Path) -> params.Params:
     base = YAML(typ="safe").load(params_file.read_text())
     return params.check(merged(base, found), _find(name, folder))
 

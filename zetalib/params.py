@@ -263,6 +263,8 @@ class Evaluate(Section):
     horizons: Annotated[list[Positive], Field(min_length=1)]  # steps of a rollout
     trajectories: Annotated[int, Field(ge=100)]
     seed: Count  # of the sampled rollouts
+    fade: Annotated[float, Field(ge=0, le=1)]  # of memory from one rollout step to the next
+    gate: bool  # in rollouts: memory by similarity of the hidden state to the training centroid
 
 
 class Distill(Section):
@@ -310,6 +312,8 @@ class Params(Section):
         if (self.losses.diagonal or "roles" in used) and self.memory.slots < STATISTICS:
             raise ValueError(f"losses: one slot a statistic needs {STATISTICS} memory.slots")
         rolls = self.losses.own_rollout > 0 or "drift" in used
+        if self.memory.kind == "none" and (self.evaluate.fade != 1.0 or self.evaluate.gate):
+            raise ValueError("evaluate.fade and evaluate.gate need a memory")
         if rolls and self.losses.drift_horizon + self.model.lags >= length:
             raise ValueError(f"losses.drift_horizon leaves no context of window.length {length}")
         if self.distill.lags >= length:

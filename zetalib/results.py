@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zetalib import atomic, evaluate, experiments, forecasts, model, params, score, train, window
+from zetalib import atomic, evaluate, experiments, forecasts, model, params, remedies
+from zetalib import score, train, window
 from zetalib.errors import ZetaError
 from zetalib.window import Windows
 
@@ -150,7 +151,7 @@ def execute(run: Run, log: Log = print) -> dict[str, Any]:
         "command": run.command,
         "params": run.params.model_dump(include=set(_DECIDING)),
         **{name: training[name] for name in training if name != "key"},
-        **scores(model.load(folder / "model"), tail, run.params),
+        **scores(model.load(folder / "model"), fit, tail, run.params),
     }
     atomic.write_json(run.record, record)
     s = record["scores"]
@@ -186,11 +187,14 @@ def _trained(run: Run, fit: Windows, key: str, log: Log) -> Path:
     return folder
 
 
-def scores(network: model.SpacingMDN, tail: Windows, p: params.Params) -> dict[str, Any]:
+def scores(
+    network: model.SpacingMDN, fit: Windows, tail: Windows, p: params.Params
+) -> dict[str, Any]:
     """Scores, rollouts and the perturbation test of a forecaster on a split, for its record."""
     train.setup(p.train)
     found = forecasts.forecast(network, tail)
-    errors = evaluate.rollout_errors(tail, network, p.evaluate)
+    forecaster = remedies.forecasters(network, p.evaluate, fit)
+    errors = evaluate.rollout_errors(tail, forecaster, p.evaluate)
     at = functools.partial(evaluate.at_horizons, p=p.evaluate)
     return {
         "targets": len(found.y),
@@ -220,8 +224,10 @@ def moves(network: model.SpacingMDN, windows: Windows, first: int) -> NDArray[np
     """
     exchanged = windows.spacing.clone()
     exchanged[:, first:] = windows.spacing.roll(1, 0)[:, first:]
-    others = Windows(exchanged, windows.n, windows.gamma)
-    before, after = (forecasts.forecast_windows(network, w).mean() for w in (windows, others))
+    before, after = (
+        forecasts.forecast_windows(network, spacing, windows.heights()).mean()
+        for spacing in (windows.spacing, exchanged)
+    )
     return np.asarray(np.abs(after - before).max(0)[: 2 * first])
 
 
@@ -299,8 +305,9 @@ def _closure(module: Path) -> Iterator[Path]:
     finder = ModuleFinder(path=[str(module.parents[1])])  # looks at the library only
     finder.run_script(str(module))
     for found in finder.modules.values():
-        if found.__file__ and Path(found.__file__).stem not in _NO_NUMBERS:
-            yield Path(found.__file__)
+        path = Path(getattr(found, "__file__", None) or "__init__")
+        if path.stem not in _NO_NUMBERS:
+            yield path
 
 
 def _bare(path: Path) -> ast.Module:

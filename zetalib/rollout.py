@@ -6,7 +6,7 @@ the end of the context (Reference 1.4).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -48,7 +48,7 @@ def contexts_and_futures(
 
 
 def rollout(
-    forecaster: Forecaster,
+    forecaster: Forecaster | Sequence[Forecaster],
     contexts: Floats,
     heights: Floats,
     horizon: int,
@@ -59,6 +59,7 @@ def rollout(
 
     Parameters
     ----------
+    forecaster : one for all steps, or one for each
     contexts : shape (trajectories, context)
     heights : shape (trajectories,)
         Rounded heights of the contexts' first zeros. They are not moved on as the context slides:
@@ -68,8 +69,9 @@ def rollout(
     if feedback == "sample" and rng is None:
         raise ValueError("sampled feedback needs a random generator")
     window, predicted = contexts.copy(), np.empty((len(contexts), horizon))
+    forecasters = [forecaster] * horizon if callable(forecaster) else forecaster
     for h in range(horizon):
-        mixture = forecaster(window, heights)
+        mixture = forecasters[h](window, heights)
         drawn = mixture.mean() if rng is None or feedback == "mean" else mixture.sample(rng)
         predicted[:, h] = drawn
         window = np.column_stack([window[:, 1:], drawn])
