@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zetalib import params
 from zetalib.errors import ZetaError
-from zetalib.window import Windows, rounded_height
+from zetalib.window import Windows
 
 
 def split_dev(windows: Windows, p: params.Train) -> tuple[Windows, Windows]:
@@ -65,29 +65,17 @@ class Batches:
     """
 
     def __init__(self, windows: Windows, p: params.Train, device: torch.device) -> None:
-        self.count, self.length = windows.spacing.shape
-        self.device, self._gamma = device, windows.gamma
+        self.device, self._windows = device, windows
         self.mode = _mode(p, 4 * windows.spacing.numel(), device)
         record = windows.spacing
         if self.mode == "device":
             record = record.to(device, torch.float32)
-        self._cuts = record.flatten().unfold(0, self.length, 1)
-
-    def height(self, starts: Tensor) -> Tensor:
-        """Height of the zero before each start, to three significant digits, shape (B,).
-
-        Between the zeros where windows begin it is interpolated: the error is far below the digits
-        that are kept.
-        """
-        window = starts // self.length
-        low = self._gamma[window]
-        high = self._gamma[(window + 1).clamp(max=self.count - 1)]
-        return rounded_height(low + (starts % self.length) / self.length * (high - low))
+        self._cuts = record.flatten().unfold(0, windows.spacing.shape[1], 1)
 
     def __call__(self, starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Spacings float32 (B, T) and heights (B,) of the windows that begin at `starts`, (B,)."""
+        """Spacings float32 (B, T) and rounded heights (B,) of the windows that begin at `starts`."""
         spacing = self._cuts[starts.to(self._cuts.device)].to(self.device, torch.float32)
-        return spacing, self.height(starts).to(self.device)
+        return spacing, self._windows.heights(starts).to(self.device)
 
 
 def _mode(p: params.Train, size: int, device: torch.device) -> str:

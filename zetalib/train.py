@@ -32,7 +32,7 @@ from zetalib.distributed import ALONE, Group
 from zetalib.errors import ZetaError
 from zetalib.model import SpacingMDN, nll
 from zetalib.optimizers import Optimizers, learning_rate, move_average, progress
-from zetalib.window import Windows, rounded_height, save_tensors
+from zetalib.window import Windows, save_tensors
 
 Log = Callable[[str], None]
 
@@ -125,7 +125,7 @@ def mean_nll(model: SpacingMDN, windows: Windows, device: torch.device, batch: i
     for i in range(0, len(windows), batch):
         part = windows[i : i + batch]
         x = part.spacing.to(device, torch.float32)
-        forecast = model(x[:, :-1], rounded_height(part.gamma).to(device))
+        forecast = model(x[:, :-1], part.heights().to(device))
         total += float(nll(forecast, x[:, 1:]).double().sum())
     return total / (len(windows) * (windows.spacing.shape[1] - 1))
 
