@@ -1,22 +1,41 @@
-"""Stage train: fit the forecaster; a killed run resumes from data/checkpoints."""
+"""Stage train: fit the forecaster; a killed run resumes from data/checkpoints.
+
+Data-parallel on this machine by train.processes, anywhere by torchrun -m pipeline.train.
+"""
 
 from functools import partial
 
-from zetalib import atomic, model, params, train, window
+from zetalib import atomic, distributed, live, model, params, train, window
 from zetalib.errors import run_stage
 
 CHECKPOINT = "data/checkpoints/train.pt"
+LIVE = "data/live"  # never the same twice: not tracked
 
 
 def main() -> None:
     p = params.load()
+    if p.train.processes > 1 and not distributed.launched():
+        distributed.launch("pipeline.train", p.train.processes)
+        return
     windows = window.load("data/windows", "train")
-    log = partial(print, flush=True)
-    result = train.train(windows, p.model, p.memory, p.losses, p.train, CHECKPOINT, log)
-    model.save(result.model, "data/model")
-    atomic.write_bytes("plots/learning_curve.csv", train.curve_csv(result).encode())
-    atomic.write_json("metrics/train.json", train.summary(result))
-    train.discard(CHECKPOINT)
+    with distributed.join(train.setup(p.train)) as group, live.following(p, LIVE, group) as watch:
+        result = train.train(
+            windows,
+            p.model,
+            p.memory,
+            p.losses,
+            p.train,
+            CHECKPOINT,
+            partial(print, flush=True),
+            watch,
+            group,
+        )
+    if group.rank == 0:
+        model.save(result.model, "data/model")
+        atomic.write_bytes("plots/learning_curve.csv", train.curve_csv(result).encode())
+        atomic.write_bytes(f"{LIVE}/curve.csv", train.timed_curve_csv(result).encode())
+        atomic.write_json("metrics/train.json", train.summary(result))
+        train.discard(CHECKPOINT)
 
 
 if __name__ == "__main__":

@@ -221,32 +221,44 @@ _RAMPS = (
 
 
 class Train(Section):
-    """AdamW with linear warm-up, then linear decay to zero."""
+    """The training engine."""
 
     seed: Count
-    steps: Positive
-    batch: Positive  # windows
+    steps: Positive  # of the optimizer; with max_minutes the clock decides instead
+    max_minutes: Rate | None  # wall-clock budget, which the schedule follows; null: steps decide
+    batch: Positive  # windows in a step, over all processes
+    accumulate: Positive  # parts in which each process works through its share of the batch
+    shift: bool  # cut the windows at a new offset each epoch
+    skip_lowest: Annotated[float, Field(ge=0, lt=1)]  # of the training windows, not trained on
+    dev_fraction: Fraction  # top of the training windows, for early stopping and curves
+    data: Literal["auto", "device", "mmap"]  # where windows are kept; batches are the same
+    optimizer: Literal["adamw", "muon"]  # muon: for the matrices of the blocks
     lr: Rate
+    schedule: Literal["linear", "cosine", "constant", "wsd"]  # after warm-up; wsd: last fifth falls
     warmup: Count  # steps
     weight_decay: NotNegative
     beta2: Fraction
     clip: Rate  # largest norm of the gradient
-    shift: bool  # cut the windows at a new offset each epoch
-    skip_lowest: Annotated[float, Field(ge=0, lt=1)]  # of the training windows, not trained on
-    dev_fraction: Fraction  # top of the training windows, for early stopping and curves
+    ema: Annotated[float, Field(ge=0, lt=1)]  # decay of the mean of the weights; 0: the last ones
     eval_every: Positive  # steps
     patience: Positive | None  # evaluations without a new best before stopping; null: never
     checkpoint_every: Positive  # steps
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["float32", "bfloat16"]
     compile: bool
-    threads: Positive  # of the CPU; part of the result, to the bit
+    threads: Positive  # of the CPU, for each process; part of the result, to the bit
+    processes: Positive  # of this machine, for data-parallel training; one GPU each
+    live: bool  # DVCLive in data/live while training runs
+    wandb: Literal["off", "offline", "online"]
     usd_per_hour: NotNegative  # for the cost estimate in the log
 
     @model_validator(mode="after")
-    def _warmup_ends(self) -> Train:
+    def _fits_together(self) -> Train:
         if self.warmup >= self.steps:
             raise ValueError(f"warmup {self.warmup} must be less than steps {self.steps}")
+        parts = self.processes * self.accumulate
+        if self.batch % parts:
+            raise ValueError(f"batch {self.batch} is no multiple of processes x accumulate {parts}")
         return self
 
 

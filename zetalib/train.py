@@ -1,17 +1,21 @@
-"""The training engine: AdamW, warm-up and decay, early stop, checkpoint and exact resume.
+"""The training engine: one loop for every model, number of processes and kind of device.
 
-Nothing here depends on the clock except what is printed: the same parameters and data give the
-same weights, interrupted or not.
+Nothing here depends on the clock except what is printed, `seconds` in the curve, and, where
+`train.max_minutes` is set, the number of steps: the same parameters and data give the same weights,
+interrupted or not.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import io
 import json
 import math
 import os
 import pickle
 import platform
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -22,37 +26,61 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from zetalib import model as model_module
-from zetalib import params
+from zetalib import batches, losses, memory, params
+from zetalib.batches import Batches
+from zetalib.distributed import ALONE, Group
 from zetalib.errors import ZetaError
-from zetalib.model import SpacingMDN, nll, weight_entropy
+from zetalib.model import SpacingMDN, nll
+from zetalib.optimizers import Optimizers, learning_rate, move_average, progress
 from zetalib.window import Windows, save_tensors
 
 Log = Callable[[str], None]
 
 _DIVERGED = "Lower train.lr or train.clip, or raise model.sigma_floor; no weights were written."
+_CODE = (  # of zetalib: what decides the weights
+    "batches",
+    "distributed",
+    "losses",
+    "memory",
+    "model",
+    "optimizers",
+    "positions",
+    "train",
+    "window",
+)
 
 
 @dataclass
 class Point:
-    """One evaluation: step, tokens seen, training and dev NLL, learning rate of the step."""
+    """One evaluation: step, tokens seen, training and dev NLL, learning rate of the step.
+
+    `seconds` is the wall time of training so far; runs that differ in it alone are equal.
+    """
 
     step: int
     tokens: int
     train_nll: float
     dev_nll: float
     lr: float
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass
 class Result:
-    """What training leaves: the weights of the best evaluation and the learning curve."""
+    """What training leaves: the weights of the best evaluation and the learning curve.
+
+    `seconds` is the wall time of training, all sessions of a resumed one together.
+    """
 
     model: SpacingMDN
     best_nll: float
     best_step: int
     steps: int
     curve: list[Point] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+Watch = Callable[[Point], None]
 
 
 def setup(p: params.Train) -> torch.device:
@@ -78,174 +106,212 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB"
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads), {memory:.1f} GiB"
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads), {size:.1f} GiB"
 
 
-def learning_rate(step: int, p: params.Train) -> float:
-    """Rate of the 0-based `step`: linear warm-up, then linear decay that ends at zero."""
-    if step < p.warmup:
-        return p.lr * (step + 1) / p.warmup
-    return p.lr * (p.steps - step) / (p.steps - p.warmup)
-
-
-def batch_starts(step: int, windows: int, length: int, p: params.Train) -> Tensor:
-    """Where the windows of a step start in the contiguous record of `windows` * `length` spacings.
-
-    An epoch visits non-overlapping windows once each in random order; with `p.shift` they are cut
-    anew each epoch, at a random offset (which costs one window). A pure function of its arguments:
-    that makes resumption exact.
-    """
-    shift = p.shift and windows > 1
-    per_epoch = windows - 1 if shift else windows
-    position, missing = step * p.batch, p.batch
-    starts = []
-    while missing > 0:
-        epoch, first = divmod(position, per_epoch)
-        generator = torch.Generator().manual_seed(p.seed * 1_000_003 + epoch)
-        offset = int(torch.randint(length, (), generator=generator)) if shift else 0
-        order = torch.randperm(per_epoch, generator=generator)[first : first + missing]
-        starts.append(offset + length * order)
-        position, missing = position + len(order), missing - len(order)
-    return torch.cat(starts)
-
-
-def split_dev(windows: Windows, p: params.Train) -> tuple[Windows, Windows]:
-    """Windows to fit and dev windows: dev is the top of the training range, never the val tail."""
-    dev = max(1, int(len(windows) * p.dev_fraction))
-    skipped = int(len(windows) * p.skip_lowest)
-    if skipped + dev >= len(windows):
-        problem = f"of {len(windows)} training windows {skipped} are skipped and {dev} are dev"
-        raise ZetaError("params.yaml: train", problem + ": none is left", "Take more zeros.")
-    return windows[skipped : len(windows) - dev], windows[len(windows) - dev :]
-
-
-def optimizer(model: SpacingMDN, p: params.Train) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices, none on norms, biases and positions."""
-    matrices = [w for name, w in model.named_parameters() if w.dim() == 2 and name != "position"]
-    chosen = {id(w) for w in matrices}
-    others = [w for w in model.parameters() if id(w) not in chosen]
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": p.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=p.lr, betas=(0.9, p.beta2))
+def peak_memory(device: torch.device) -> float:
+    """Most memory used so far, in GiB: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 @torch.no_grad()
-def mean_nll(model: SpacingMDN, spacing: Tensor, height: Tensor, batch: int = 64) -> float:
-    """Mean NLL over positions 2 ... T of windows, shape (W, T), summed in float64."""
+def mean_nll(model: SpacingMDN, windows: Windows, device: torch.device, batch: int = 64) -> float:
+    """Mean NLL over positions 2 ... T of windows, summed in float64."""
+    model.eval()
     total = 0.0
-    for i in range(0, len(spacing), batch):
-        x = spacing[i : i + batch]
-        total += float(nll(model(x[:, :-1], height[i : i + batch]), x[:, 1:]).double().sum())
-    return total / (len(spacing) * (spacing.shape[1] - 1))
+    for i in range(0, len(windows), batch):
+        part = windows[i : i + batch]
+        x = part.spacing.to(device, torch.float32)
+        forecast = model(x[:, :-1], part.heights().to(device))
+        total += float(nll(forecast, x[:, 1:]).double().sum())
+    return total / (len(windows) * (windows.spacing.shape[1] - 1))
 
 
 def train(
     windows: Windows,
     m: params.Model,
-    memory: params.Memory,
-    losses: params.Losses,
+    memory_params: params.Memory,
+    loss_params: params.Losses,
     p: params.Train,
     checkpoint: str | Path,
     log: Log = print,
+    watch: Watch | None = None,
+    group: Group = ALONE,
 ) -> Result:
     """Train a forecaster on `windows` (the training split) and return the best one found.
 
     "Best" is by NLL on the dev slice, the top `dev_fraction` of the windows given; this is the
     `val_nll` of the log lines. A checkpoint is written every `checkpoint_every` steps; a later
-    call with the same parameters, data and code resumes from it and ends with the same weights,
-    to the bit, as a run that was never interrupted. The caller removes it when the result is safe
-    (:func:`discard`).
+    call with the same parameters, data, code and number of processes resumes from it and ends with
+    the same weights, to the bit, as a run that was never interrupted. The caller removes it when
+    the result is safe (:func:`discard`).
+
+    Parameters
+    ----------
+    watch : callable, optional
+        Is given each point of the curve as it comes.
+    group : Group
+        The processes that train together; rank 0 alone logs, is watched and writes. Each returns
+        the same result.
 
     Raises
     ------
     ZetaError
-        If the loss is not finite, naming the step.
+        If the loss is not finite, naming the step; if the processes cannot share the batch, or do
+        not agree on what they train.
     """
     device = setup(p)
+    log = log if group.rank == 0 else _silent
     checkpoint = Path(checkpoint)
+    key = run_key(windows, [m, memory_params, loss_params], p, group)
+    agree(group, key, p, device)
     torch.manual_seed(p.seed)
     length = windows.spacing.shape[1]
-    model = SpacingMDN(m, memory, length - 1).to(device)
-    adamw = optimizer(model, p)
-    fit, dev = split_dev(windows, p)
-    # The windows are consecutive, so together they are one record that can be cut anywhere.
-    data = fit.spacing.to(device, torch.float32).flatten().unfold(0, length, 1)
-    dev_data, dev_heights = dev.spacing.to(device, torch.float32), dev.heights().to(device)
-    forward = torch.compile(model) if p.compile else model
-    key = run_key(windows, m, memory, losses, p)
-    state = _State.resume(checkpoint, key, model, adamw, log)
+    model = SpacingMDN(m, memory_params, length - 1).to(device)
+    optimizers = Optimizers(model, p, memory_params.lr)
+    shown = copy.deepcopy(model) if p.ema else model  # what is evaluated and kept
+    fit, dev = batches.split_dev(windows, p)
+    draw = Batches(fit, p, device)
+    forward = compiled(model, p, device, log)
+    state = _State.resume(checkpoint, key, model, shown, optimizers, group, device, log)
     tokens_per_step = p.batch * (length - 1)
 
     count = sum(w.numel() for w in model.parameters())
-    log(f"device: {device_name(device)} | batch {p.batch} windows of {length} | {p.precision}")
+    log(
+        f"device: {device_name(device)} | processes {group.world} | batch {p.batch} windows of"
+        f" {length} | {p.precision} | data: {draw.mode}"
+    )
     log(f"model: {json.dumps(m.model_dump())} | {count:,} parameters")
+    log(f"memory: {json.dumps(memory_params.model_dump())}")
+    log(f"losses: {json.dumps(loss_params.model_dump())}")
     log(f"train: {json.dumps(p.model_dump())}")
     log(f"data: {len(fit)} windows to fit; val_nll below is on the {len(dev)} windows above them")
+    if p.max_minutes is not None:
+        log(f"the clock ends this run after {p.max_minutes:g} minutes: no two such runs are equal")
 
-    began, first = time.monotonic(), state.step
+    began, first, earlier = time.monotonic(), state.step, state.seconds
     running = torch.tensor(state.running, device=device)
-    while state.step < p.steps and not state.stopped(p):
-        step = state.step
-        rate = learning_rate(step, p)
-        for group in adamw.param_groups:
-            group["lr"] = rate
-        starts = batch_starts(step, len(fit), length, p)
-        batch, height = data[starts.to(device)], fit.heights(starts).to(device)
-        model.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bfloat16"):
-            forecast = forward(batch[:, :-1], height)
-        value = nll(forecast, batch[:, 1:]).mean()
-        loss = value - m.entropy_reg * weight_entropy(forecast[0]).mean()
-        if not torch.isfinite(loss):
-            problem = f"the loss is {loss.item()} at step {step + 1}"
-            raise ZetaError("train", problem, _DIVERGED)
-        adamw.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), p.clip)
-        adamw.step()
-        # Exponential mean over about 50 steps: what the curve shows as training NLL.
-        running = value.detach() if step == 0 else running.lerp(value.detach(), 0.02)
-        state.step += 1
-        if state.step % p.eval_every == 0 or state.step == p.steps:
-            model.eval()
-            state.running = float(running)
-            point = Point(
-                step=state.step,
-                tokens=state.step * tokens_per_step,
-                train_nll=state.running,
-                dev_nll=mean_nll(model, dev_data, dev_heights),
-                lr=rate,
-            )
-            state.record(point, model)
-            log(progress(state, p, time.monotonic() - began, state.step - first))
-        if state.step % p.checkpoint_every == 0:
-            state.running = float(running)
-            state.save(checkpoint, key, model, adamw)
 
-    elapsed, done = time.monotonic() - began, state.step - first
+    def elapsed() -> float:
+        return earlier + time.monotonic() - began
+
+    def evaluate(rate: float) -> None:
+        state.running, state.seconds = float(running), elapsed()
+        dev_nll = mean_nll(shown, dev, device) if group.rank == 0 else 0.0
+        point = Point(
+            step=state.step,
+            tokens=state.step * tokens_per_step,
+            train_nll=state.running,
+            dev_nll=group.from_first(dev_nll, device),
+            lr=rate,
+            seconds=state.seconds,
+        )
+        state.record(point, shown)
+        log(progress_line(state, p, (state.step - first) / max(elapsed() - earlier, 1e-9)))
+        if watch is not None and group.rank == 0:
+            watch(point)
+
+    while not state.stopped(p):
+        seconds = elapsed()
+        if p.max_minutes is not None:
+            seconds = group.from_first(seconds, device)
+        done = progress(state.step, p, seconds)
+        rate = learning_rate(state.step, p, done)
+        if done >= 1:
+            if not state.curve or state.curve[-1].step < state.step:
+                evaluate(rate)
+            break
+        # Every process and part draws the same numbers: what is dropped or permuted is the batch's.
+        generator = torch.Generator(device).manual_seed(p.seed * 1_000_003 + state.step)
+        torch.manual_seed(p.seed * 1_000_003 + state.step)
+        mine = group.slice(batches.starts(state.step, len(fit), length, p))
+        model.train()
+        value = torch.zeros((), device=device)
+        for part in mine.chunk(p.accumulate):
+            spacing, height = draw(part)
+            with torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bfloat16"):
+                loss, parts = losses.total(
+                    forward, spacing, height, state.step, loss_params, generator
+                )
+            (loss / p.accumulate).backward()  # type: ignore[no-untyped-call]
+            value += torch.where(loss.isfinite(), parts["nll"], loss).detach() / p.accumulate
+        gradients = [w.grad for w in model.parameters() if w.grad is not None]
+        group.average_([value, *gradients])
+        if not torch.isfinite(value):
+            problem = f"the loss is {value.item()} at step {state.step + 1}"
+            raise ZetaError("train", problem, _DIVERGED)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), p.clip)
+        optimizers.step(rate)
+        optimizers.zero_grad()
+        if memory_params.norm is not None:
+            memory.project(model, memory_params.norm)
+        # Exponential mean over about 50 steps: what the curve shows as training NLL.
+        running = value if state.step == 0 else running.lerp(value, 0.02)
+        state.step += 1
+        if p.ema:
+            move_average(shown, model, state.step, p.ema)
+        if state.step % p.eval_every == 0:
+            evaluate(rate)
+        if state.step % p.checkpoint_every == 0 and group.rank == 0:
+            state.running, state.seconds = float(running), elapsed()
+            state.save(checkpoint, key, model, shown, optimizers)
+
+    state.seconds = elapsed()
     if state.stopped(p):
         log(f"early stop: no better val_nll in {p.patience} evaluations")
-    speed = done / max(elapsed, 1e-9)
+    speed = (state.step - first) / max(state.seconds - earlier, 1e-9)
     log(
-        f"done: {elapsed / 60:.1f}m | {speed:.2f} steps/s | {speed * tokens_per_step:,.0f} tokens/s"
+        f"done: {state.seconds / 60:.1f}m | {speed:.2f} steps/s"
+        f" | {speed * tokens_per_step:,.0f} tokens/s | peak memory {peak_memory(device):.2f} GiB"
         f" | best val_nll={state.best_nll:.4f} at step {state.best_step}"
-        f" | cost ${elapsed / 3600 * p.usd_per_hour:.2f}"
+        f" | cost ${state.seconds / 3600 * p.usd_per_hour:.2f}"
     )
     model.load_state_dict(state.best)
-    return Result(model.eval(), state.best_nll, state.best_step, state.step, state.curve)
+    return Result(
+        model.eval(), state.best_nll, state.best_step, state.step, state.curve, state.seconds
+    )
 
 
-def progress(state: _State, p: params.Train, elapsed: float, done: int) -> str:
-    """The log line of an evaluation."""
-    speed = done / max(elapsed, 1e-9)
-    eta = (p.steps - state.step) / max(speed, 1e-9)
+def _silent(_: str) -> None:
+    """The log of the ranks above 0."""
+
+
+def agree(group: Group, key: str, p: params.Train, device: torch.device) -> None:
+    """See that the processes can share the batch, and train the same with the same."""
+    if p.batch % (group.world * p.accumulate):
+        problem = f"{p.batch} is no multiple of {group.world} processes x {p.accumulate} parts"
+        raise ZetaError("params.yaml: train.batch", problem, "Change it or train.accumulate.")
+    if group.bytes_from_first(key.encode(), device) != key.encode():
+        problem = f"rank {group.rank} has other data, parameters or code than rank 0"
+        raise ZetaError("train", problem, "Give every machine the same checkout and data.")
+
+
+def compiled(
+    model: SpacingMDN, p: params.Train, device: torch.device, log: Log
+) -> Callable[..., Any]:
+    """The model as it is called in training: compiled where asked for and of use."""
+    if not p.compile:
+        return model
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        log("train.compile: not on a GPU below compute capability 8.0; going on without")
+        return model
+    return torch.compile(model)
+
+
+def progress_line(state: _State, p: params.Train, speed: float) -> str:
+    """The log line of an evaluation, at so many steps a second."""
+    left = (p.steps - state.step) / max(speed, 1e-9)
+    total = f"{p.steps}"
+    if p.max_minutes is not None:
+        left = max(60 * p.max_minutes - state.seconds, 0.0)
+        total = f"~{state.step + speed * left:.0f}"
     return (
-        f"Step {state.step}/{p.steps} | val_nll={state.curve[-1].dev_nll:.4f}"
-        f" (best={state.best_nll:.4f}) | {speed:.1f} steps/s | ETA: {_duration(eta)}"
-        f" | elapsed: {elapsed / 60:.1f}m"
+        f"Step {state.step}/{total} | val_nll={state.curve[-1].dev_nll:.4f}"
+        f" (best={state.best_nll:.4f}) | {speed:.1f} steps/s | ETA: {_duration(left)}"
+        f" | elapsed: {state.seconds / 60:.1f}m"
     )
 
 
@@ -254,19 +320,20 @@ def _duration(seconds: float) -> str:
 
 
 def run_key(
-    windows: Windows,
-    m: params.Model,
-    memory: params.Memory,
-    losses: params.Losses,
-    p: params.Train,
+    windows: Windows, sections: list[params.Section], p: params.Train, group: Group = ALONE
 ) -> str:
-    """Digest of all that decides the weights: data, parameters, code, torch's version."""
-    digest = hashlib.sha256(windows.spacing.contiguous().numpy().data)
-    sections = [part.model_dump() for part in (m, memory, losses)]
-    decides = p.model_dump(exclude={"usd_per_hour", "checkpoint_every"})
-    digest.update(json.dumps([*sections, decides, torch.__version__]).encode())
-    for source in (__file__, model_module.__file__):
-        digest.update(Path(source).read_bytes())
+    """Digest of all that decides the weights: data, parameters, code, processes, torch's version.
+
+    `sections` are those of the model, its memory and its losses.
+    """
+    digest = hashlib.sha256()
+    for tensor in (windows.spacing, windows.gamma):
+        digest.update(tensor.contiguous().numpy().data)
+    without = {"usd_per_hour", "checkpoint_every", "processes", "data", "live", "wandb"}
+    dumps = [section.model_dump() for section in sections] + [p.model_dump(exclude=without)]
+    digest.update(json.dumps([dumps, group.world, torch.__version__]).encode())
+    for name in _CODE:
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()
 
 
@@ -276,8 +343,17 @@ def discard(checkpoint: str | Path) -> None:
 
 
 def curve_csv(result: Result) -> str:
-    """The learning curve as CSV, for `dvc plots`."""
-    return pd.DataFrame([asdict(point) for point in result.curve]).to_csv(index=False)
+    """The learning curve as CSV, for `dvc plots`; no clock in it."""
+    return _curve(result).drop(columns="seconds").to_csv(index=False)
+
+
+def timed_curve_csv(result: Result) -> str:
+    """The learning curve with wall seconds: never the same twice, so not for tracked files."""
+    return _curve(result).to_csv(index=False)
+
+
+def _curve(result: Result) -> pd.DataFrame:
+    return pd.DataFrame([asdict(point) for point in result.curve])
 
 
 def summary(result: Result) -> dict[str, float]:
@@ -292,11 +368,12 @@ def summary(result: Result) -> dict[str, float]:
 
 
 class _State:
-    """All that changes during training besides the weights and the optimizer."""
+    """All that changes during training besides the weights and the optimizers."""
 
     def __init__(self) -> None:
         self.step = 0
         self.running = 0.0
+        self.seconds = 0.0
         self.best_nll = float("inf")
         self.best_step = 0
         self.since_best = 0
@@ -316,25 +393,39 @@ class _State:
     def stopped(self, p: params.Train) -> bool:
         return p.patience is not None and self.since_best >= p.patience
 
-    def save(self, path: Path, key: str, model: SpacingMDN, adamw: torch.optim.Optimizer) -> None:
+    def save(
+        self, path: Path, key: str, model: SpacingMDN, shown: SpacingMDN, optimizers: Optimizers
+    ) -> None:
         content: dict[str, Any] = {
             "key": key,
             "model": model.state_dict(),
-            "adamw": adamw.state_dict(),
+            "shown": shown.state_dict(),
+            "optimizers": optimizers.state_dict(),
             "state": {**vars(self), "curve": [asdict(point) for point in self.curve]},
         }
         save_tensors(path, content)
 
     @classmethod
     def resume(
-        cls, path: Path, key: str, model: SpacingMDN, adamw: torch.optim.Optimizer, log: Log
+        cls,
+        path: Path,
+        key: str,
+        model: SpacingMDN,
+        shown: SpacingMDN,
+        optimizers: Optimizers,
+        group: Group,
+        device: torch.device,
+        log: Log,
     ) -> _State:
-        """The state of an interrupted run of the same key, or a fresh one."""
+        """The state of an interrupted run of the same key, or a fresh one; rank 0 alone reads."""
         state = cls()
-        if not path.exists():
+        content = path.read_bytes() if group.rank == 0 and path.exists() else None
+        found = group.from_first(float(content is not None), device)
+        if not found:
             return state
+        content = group.bytes_from_first(content or b"", device)
         try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+            saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             same = saved["key"] == key
         except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError, ValueError):
             same = False
@@ -342,7 +433,8 @@ class _State:
             log(f"{path} belongs to another run (parameters, data or code differ): starting afresh")
             return state
         model.load_state_dict(saved["model"])
-        adamw.load_state_dict(saved["adamw"])
+        shown.load_state_dict(saved["shown"])
+        optimizers.load_state_dict(saved["optimizers"])
         vars(state).update(saved["state"])
         state.curve = [Point(**point) for point in saved["state"]["curve"]]
         log(f"resuming from {path} at step {state.step}")
