@@ -20,9 +20,7 @@ def main() -> None:
         allow_abbrev=False,
     )
     parser.add_argument("name", help=", ".join(experiments.names()))
-    parser.add_argument(
-        "--size", help=", ".join(experiments.sizes())
-    )
+    parser.add_argument("--size", help=", ".join(experiments.sizes()))
     chosen, options = parser.parse_known_args()
     command = [sys.executable, "-m", "dvc", "exp", "run"]
     for override in experiments.overrides(chosen.name, chosen.size):

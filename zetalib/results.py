@@ -24,8 +24,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zetalib import atomic, evaluate, experiments, forecasts, model, params, remedies
-from zetalib import score, train, window
+from zetalib import (
+    atomic,
+    evaluate,
+    experiments,
+    forecasts,
+    model,
+    params,
+    remedies,
+    score,
+    train,
+    window,
+)
 from zetalib.errors import ZetaError
 from zetalib.window import Windows
 
