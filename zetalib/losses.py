@@ -154,8 +154,8 @@ def attention_entropy(mass: Tensor) -> Tensor:
     """Log M - H of the slots' shares of attention, from their mass, shape (B, M): zero if even."""
     share = mass.mean(0)
     share = share / share.sum().clamp(min=1e-12)
-    negative: Tensor = torch.special.xlogy(share, share).sum()
-    return math.log(len(share)) + negative
+    # Dropped slots have no share: kept from log 0, whose gradient is no number.
+    return math.log(len(share)) + (share * share.clamp(min=1e-12).log()).sum()
 
 
 def roles(mass: Tensor, target: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ def roles(mass: Tensor, target: Tensor) -> Tensor:
 def z_scored(values: Tensor) -> Tensor:
     """Columns of (B, n) with mean zero and variance one; zero where the batch has no spread."""
     centred = values - values.mean(0)
-    return centred / centred.square().mean(0).sqrt().clamp(min=1e-6)
+    return centred / centred.square().mean(0).clamp(min=1e-12).sqrt()
 
 
 def window_statistics(spacing: Tensor) -> Tensor:
