@@ -46,7 +46,7 @@ class Group:
     world: int = 1
 
     def slice(self, batch: Tensor) -> Tensor:
-        """This process's share of a global batch, whose size `world` divides."""
+        """The share of this process in a global batch, whose size `world` divides."""
         return batch.chunk(self.world)[self.rank]
 
     def average_(self, tensors: list[Tensor]) -> None:
@@ -56,7 +56,7 @@ class Group:
         flat = torch.cat([t.flatten() for t in tensors])
         dist.all_reduce(flat)
         flat /= self.world
-        for t, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        for t, mean in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
             t.copy_(mean.view_as(t))
 
     def from_first(self, value: float, device: torch.device) -> float:

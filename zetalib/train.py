@@ -166,7 +166,7 @@ def train(
     device = setup(p)
     log = log if group.rank == 0 else _silent
     checkpoint = Path(checkpoint)
-    key = run_key(windows, [m, memory_params, loss_params], p, group)
+    key = run_key(windows, m, memory_params, loss_params, p, group)
     agree(group, key, p, device)
     torch.manual_seed(p.seed)
     length = windows.spacing.shape[1]
@@ -320,18 +320,21 @@ def _duration(seconds: float) -> str:
 
 
 def run_key(
-    windows: Windows, sections: list[params.Section], p: params.Train, group: Group = ALONE
+    windows: Windows,
+    m: params.Model,
+    memory_params: params.Memory,
+    loss_params: params.Losses,
+    p: params.Train,
+    group: Group = ALONE,
 ) -> str:
-    """Digest of all that decides the weights: data, parameters, code, processes, torch's version.
-
-    `sections` are those of the model, its memory and its losses.
-    """
+    """Digest of all that decides the weights: data, parameters, code, processes, torch."""
     digest = hashlib.sha256()
     for tensor in (windows.spacing, windows.gamma):
         digest.update(tensor.contiguous().numpy().data)
     without = {"usd_per_hour", "checkpoint_every", "processes", "data", "live", "wandb"}
-    dumps = [section.model_dump() for section in sections] + [p.model_dump(exclude=without)]
-    digest.update(json.dumps([dumps, group.world, torch.__version__]).encode())
+    sections = [part.model_dump() for part in (m, memory_params, loss_params)]
+    decides = p.model_dump(exclude=without)
+    digest.update(json.dumps([*sections, decides, group.world, torch.__version__]).encode())
     for name in _CODE:
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()
