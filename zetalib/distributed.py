@@ -110,7 +110,9 @@ def join(device: torch.device) -> Iterator[Group]:
     peers = _peers(world, device)
     try:
         yield Group(rank, world)
+        signal.signal(signal.SIGTERM, before)
     except (RuntimeError, _Ended):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending, and has something to say
         dead = _dead(peers)
         if not dead:
             raise
@@ -120,7 +122,6 @@ def join(device: torch.device) -> Iterator[Group]:
         ranks = ", ".join(f"rank {r}" for r in dead)
         raise ZetaError("train", f"{ranks} of {world} died (or was killed)", _AGAIN) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
         dist.destroy_process_group()
 
 
@@ -179,6 +180,7 @@ def launch(module: str, processes: int) -> None:
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=processes,
+        run_id="zetalib",
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,
