@@ -13,7 +13,7 @@ def main() -> None:
     metrics, plots = evaluate.evaluate(
         found,
         windows,
-        remedies.forecasters(network, p, window.load("data/windows", "train")),
+        remedies.forecasters(network, p),
         evaluate.read_calibrator("data/calibrator.json"),
         p,
     )

@@ -73,7 +73,7 @@ class Batches:
         self._cuts = record.flatten().unfold(0, windows.spacing.shape[1], 1)
 
     def __call__(self, starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Spacings float32 (B, T) and rounded heights (B,) of the windows that begin at `starts`."""
+        """Spacings float32 (B, T) and rounded heights (B,) of the windows from `starts` on."""
         spacing = self._cuts[starts.to(self._cuts.device)].to(self.device, torch.float32)
         return spacing, self._windows.heights(starts).to(self.device)
 

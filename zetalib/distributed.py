@@ -46,7 +46,7 @@ class Group:
     world: int = 1
 
     def slice(self, batch: Tensor) -> Tensor:
-        """This process's share of a global batch, whose size `world` divides."""
+        """The share of this process in a global batch, whose size `world` divides."""
         return batch.chunk(self.world)[self.rank]
 
     def average_(self, tensors: list[Tensor]) -> None:
@@ -56,7 +56,7 @@ class Group:
         flat = torch.cat([t.flatten() for t in tensors])
         dist.all_reduce(flat)
         flat /= self.world
-        for t, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        for t, mean in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
             t.copy_(mean.view_as(t))
 
     def from_first(self, value: float, device: torch.device) -> float:
@@ -110,7 +110,9 @@ def join(device: torch.device) -> Iterator[Group]:
     peers = _peers(world, device)
     try:
         yield Group(rank, world)
+        signal.signal(signal.SIGTERM, before)
     except (RuntimeError, _Ended):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending, and has something to say
         dead = _dead(peers)
         if not dead:
             raise
@@ -120,7 +122,6 @@ def join(device: torch.device) -> Iterator[Group]:
         ranks = ", ".join(f"rank {r}" for r in dead)
         raise ZetaError("train", f"{ranks} of {world} died (or was killed)", _AGAIN) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
         dist.destroy_process_group()
 
 
@@ -179,6 +180,7 @@ def launch(module: str, processes: int) -> None:
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=processes,
+        run_id="zetalib",
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,

@@ -16,9 +16,7 @@ from zetalib.train import Point, Watch
 
 
 @contextmanager
-def following(
-    p: params.Params, folder: str | Path, group: Group = ALONE
-) -> Iterator[Watch | None]:
+def following(p: params.Params, folder: str | Path, group: Group = ALONE) -> Iterator[Watch | None]:
     """What :func:`zetalib.train.train` shows its curve to, as `train.live` and `.wandb` say.
 
     Only rank 0 of the `group` is followed. What is written to `folder` is never the same twice, so
@@ -74,6 +72,4 @@ def _wandb(p: params.Params, folder: Path) -> Any:
         remedy = "pip install -e '.[wandb]', or set it to off."
         raise ZetaError("params.yaml: train.wandb", problem, remedy) from None
     folder.mkdir(parents=True, exist_ok=True)
-    return wandb.init(
-        project="zetalib", mode=p.train.wandb, dir=str(folder), config=p.model_dump()
-    )
+    return wandb.init(project="zetalib", mode=p.train.wandb, dir=str(folder), config=p.model_dump())

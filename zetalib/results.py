@@ -161,7 +161,7 @@ def execute(run: Run, log: Log = print) -> dict[str, Any]:
         "command": run.command,
         "params": run.params.model_dump(include=set(_DECIDING)),
         **{name: training[name] for name in training if name != "key"},
-        **scores(model.load(folder / "model"), fit, tail, run.params),
+        **scores(model.load(folder / "model"), tail, run.params),
     }
     atomic.write_json(run.record, record)
     s = record["scores"]
@@ -197,13 +197,11 @@ def _trained(run: Run, fit: Windows, key: str, log: Log) -> Path:
     return folder
 
 
-def scores(
-    network: model.SpacingMDN, fit: Windows, tail: Windows, p: params.Params
-) -> dict[str, Any]:
+def scores(network: model.SpacingMDN, tail: Windows, p: params.Params) -> dict[str, Any]:
     """Scores, rollouts and the perturbation test of a forecaster on a split, for its record."""
     train.setup(p.train)
     found = forecasts.forecast(network, tail)
-    forecaster = remedies.forecasters(network, p.evaluate, fit)
+    forecaster = remedies.forecasters(network, p.evaluate)
     errors = evaluate.rollout_errors(tail, forecaster, p.evaluate)
     at = functools.partial(evaluate.at_horizons, p=p.evaluate)
     return {

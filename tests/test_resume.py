@@ -1,0 +1,117 @@
+"""Resuming: a run that is killed anywhere ends with the weights of one that never was."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_train import leave_torch_as_it_was, run, same  # noqa: F401
+
+from zetalib import train
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("at", "changes"),
+    [
+        (1, {}),
+        (6, {}),
+        (7, {}),
+        (8, {}),
+        (15, {}),
+        (39, {}),
+        (15, {"optimizer": "muon", "ema": 0.9}),
+        (15, {"schedule": "wsd", "accumulate": 2, "precision": "bfloat16"}),
+    ],
+)
+def test_a_run_stopped_anywhere_resumes_to_the_same_weights(
+    at, changes, tmp_path, defaults, monkeypatch
+):
+    whole, _ = run(defaults, tmp_path, "whole", **changes)
+    rate, calls = train.learning_rate, []
+
+    def dies(step, p, done):
+        calls.append(step)
+        if len(calls) > at:
+            raise Killed
+        return rate(step, p, done)
+
+    monkeypatch.setattr(train, "learning_rate", dies)
+    with pytest.raises(Killed):
+        run(defaults, tmp_path, "broken", **changes)
+    monkeypatch.setattr(train, "learning_rate", rate)
+    resumed, log = run(defaults, tmp_path, "broken", **changes)
+    assert same(whole.model, resumed.model) and whole.curve == resumed.curve
+    assert (whole.best_nll, whole.best_step) == (resumed.best_nll, resumed.best_step)
+    seconds = [point.seconds for point in resumed.curve]
+    assert seconds == sorted(seconds), "the wall time of all sessions adds up"
+    expected = at // 7 * 7
+    assert any(f"at step {expected}" in line for line in log if "resuming" in line) == (
+        expected > 0
+    )
+
+
+CODE = textwrap.dedent("""
+    import sys
+    sys.path[:0] = ["tests", "."]
+    from pathlib import Path
+    from conftest import ROOT
+    from test_train import small, windows
+    from zetalib import model, params, train
+    sections = small(params.load(ROOT / "params.yaml"), steps=400, checkpoint_every=5, ema=0.9)
+    out = Path(sys.argv[1])
+    say = lambda line: print(line, flush=True)
+    result = train.train(windows(), *sections, out / "train.pt", say)
+    model.save(result.model, out / "model")
+""")
+
+
+def test_kill_9_in_the_middle_resumes_to_the_same_weights(tmp_path):
+    """A real process, really killed, between any two instructions, three times over."""
+
+    def start(name):
+        (tmp_path / name).mkdir(exist_ok=True)
+        command = [sys.executable, "-c", CODE, str(tmp_path / name)]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+    whole = start("whole")
+    assert "Step 400/400" in whole.communicate()[0] and whole.returncode == 0
+    checkpoint = tmp_path / "killed" / "train.pt"
+    for pause in np.random.default_rng(0).uniform(0.05, 0.4, 3):
+        killed = start("killed")
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        while not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
+            assert killed.poll() is None
+            time.sleep(0.002)
+        time.sleep(pause)
+        killed.send_signal(signal.SIGKILL)
+        said = killed.communicate()[0]
+        assert killed.returncode == -signal.SIGKILL and "Step 400/400" not in said
+    again = start("killed")
+    assert "resuming from" in again.communicate()[0] and again.returncode == 0
+    weights = [tmp_path / name / "model" / "weights.safetensors" for name in ("whole", "killed")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path, defaults, monkeypatch):
+    fresh, _ = run(defaults, tmp_path, "fresh", lr=0.004)
+    run(defaults, tmp_path, "shared")
+    result, log = run(defaults, tmp_path, "shared", lr=0.004)
+    assert any("belongs to another run" in line for line in log)
+    assert same(result.model, fresh.model)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage"])
+def test_a_damaged_checkpoint_is_not_resumed(content, tmp_path, defaults):
+    path = tmp_path / "run" / "train.pt"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    result, log = run(defaults, tmp_path)
+    assert any("starting afresh" in line for line in log) and result.steps == 40
