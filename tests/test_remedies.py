@@ -1,0 +1,88 @@
+"""Memory in rollouts: it fades step by step, or a gate closes it where nothing is as in training."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import changed
+
+from zetalib import forecasts, remedies, rollout
+from zetalib.errors import ZetaError
+from zetalib.memory import Intervention
+from zetalib.mixture import Mixture
+from zetalib.model import SpacingMDN, learn_centroid
+from zetalib.params import check
+
+HEIGHTS = np.full(5, 1e6)
+
+
+@pytest.fixture
+def network(defaults):
+    torch.manual_seed(3)
+    m = changed(defaults.model, layers=2, heads=2, width=16, lags=1, components=3)
+    memory = changed(defaults.memory, kind="prefix", slots=4)
+    built = SpacingMDN(m, memory, 31)
+    with torch.no_grad():
+        for weight in built.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+    return built.eval()
+
+
+@pytest.fixture
+def contexts():
+    return np.random.default_rng(0).gamma(6, 1 / 6, (5, 16))
+
+
+def evaluate(defaults, **changes):
+    return changed(defaults.evaluate, horizons=[3, 4], **changes)
+
+
+def test_a_rollout_may_have_a_forecaster_for_each_step(contexts):
+    def says(value):
+        ones = np.ones((5, 1))
+        return lambda context, _: Mixture(ones, value * ones, 1e-9 * ones)
+
+    steps = [says(float(h)) for h in range(4)]
+    predicted = rollout.rollout(steps, contexts, HEIGHTS, 4, "mean")
+    assert predicted[0].tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_without_a_remedy_memory_is_as_trained(network, contexts, defaults):
+    plain = forecasts.next_spacing(network)(contexts, HEIGHTS)
+    found = remedies.forecasters(network, evaluate(defaults))(contexts, HEIGHTS)
+    assert np.array_equal(found.mu, plain.mu)
+
+
+def test_memory_fades_a_step_at_a_time(network, contexts, defaults):
+    steps = remedies.forecasters(network, evaluate(defaults, fade=0.5))
+    assert len(steps) == 4
+    for h, forecaster in enumerate(steps):
+        wanted = forecasts.next_spacing(network, Intervention(fade=0.5**h))(contexts, HEIGHTS)
+        assert np.array_equal(forecaster(contexts, HEIGHTS).mu, wanted.mu)
+    means = [forecaster(contexts, HEIGHTS).mean() for forecaster in steps]
+    assert np.abs(means[3] - means[0]).max() > 1e-4
+
+
+def test_the_gate_is_open_where_all_is_as_in_training_and_closes_elsewhere(
+    network, contexts, defaults
+):
+    forecaster = remedies.forecasters(network, evaluate(defaults, gate=True))
+    learn_centroid(network, torch.from_numpy(contexts).float(), torch.from_numpy(HEIGHTS))
+    closed, opened = (
+        forecasts.next_spacing(network, Intervention(fade=fade))(contexts, HEIGHTS).mean()
+        for fade in (0.0, 1.0)
+    )
+    assert np.abs(opened - closed).max() > 1e-4
+    network.memory.likeness.fill_(1e-3)  # every state is as like the centroid as in training
+    assert np.allclose(forecaster(contexts, HEIGHTS).mean(), opened, atol=1e-6)
+    network.memory.centroid.neg_()  # nothing is like training any more
+    assert np.allclose(forecaster(contexts, HEIGHTS).mean(), closed, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"fade": 0.9}, {"gate": True}])
+def test_a_remedy_without_memory_is_refused(change, defaults):
+    content = defaults.model_dump()
+    content["evaluate"] |= change
+    with pytest.raises(ZetaError, match="need a memory"):
+        check(content)
+    content["memory"]["kind"] = "prefix"
+    assert check(content)
