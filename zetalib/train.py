@@ -30,13 +30,14 @@ from zetalib import batches, losses, memory, params
 from zetalib.batches import Batches
 from zetalib.distributed import ALONE, Group
 from zetalib.errors import ZetaError
-from zetalib.model import SpacingMDN, nll
+from zetalib.model import SpacingMDN, learn_centroid, nll
 from zetalib.optimizers import Optimizers, learning_rate, move_average, progress
 from zetalib.window import Windows, save_tensors
 
 Log = Callable[[str], None]
 
 _DIVERGED = "Lower train.lr or train.clip, or raise model.sigma_floor; no weights were written."
+_CENTROID = 1024  # windows at most that the centroid of a memory is taken over
 _CODE = (  # of zetalib: what decides the weights
     "batches",
     "distributed",
@@ -149,6 +150,10 @@ def train(
     the same weights, to the bit, as a run that was never interrupted. The caller removes it when
     the result is safe (:func:`discard`).
 
+    Parts of a batch (`accumulate`, processes) give the step of the whole batch up to rounding, but
+    for what is not a mean over windows: the statistics and roles losses, z-scored within a part,
+    and the model's own samples, drawn for each part alike.
+
     Parameters
     ----------
     watch : callable, optional
@@ -224,14 +229,13 @@ def train(
             if not state.curve or state.curve[-1].step < state.step:
                 evaluate(rate)
             break
-        # Every process and part draws the same numbers: what is dropped or permuted is the batch's.
-        generator = torch.Generator(device).manual_seed(p.seed * 1_000_003 + state.step)
-        torch.manual_seed(p.seed * 1_000_003 + state.step)
         mine = group.slice(batches.starts(state.step, len(fit), length, p))
         model.train()
         value = torch.zeros((), device=device)
         for part in mine.chunk(p.accumulate):
             spacing, height = draw(part)
+            # Every process and part draws alike: what is dropped or permuted is so for the batch.
+            generator = torch.Generator().manual_seed(p.seed * 1_000_003 + state.step)
             with torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bfloat16"):
                 loss, parts = losses.total(
                     forward, spacing, height, state.step, loss_params, generator
@@ -246,8 +250,8 @@ def train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), p.clip)
         optimizers.step(rate)
         optimizers.zero_grad()
-        if memory_params.norm is not None:
-            memory.project(model, memory_params.norm)
+        if model.memory is not None and memory_params.norm is not None:
+            memory.project(model.memory, memory_params.norm)
         # Exponential mean over about 50 steps: what the curve shows as training NLL.
         running = value if state.step == 0 else running.lerp(value, 0.02)
         state.step += 1
@@ -270,6 +274,10 @@ def train(
         f" | cost ${state.seconds / 3600 * p.usd_per_hour:.2f}"
     )
     model.load_state_dict(state.best)
+    if model.memory is not None:
+        some = fit[:: math.ceil(len(fit) / _CENTROID)]
+        spacing = some.spacing.to(device, torch.float32)
+        learn_centroid(model.eval(), spacing[:, :-1], some.heights().to(device))
     return Result(
         model.eval(), state.best_nll, state.best_step, state.step, state.curve, state.seconds
     )
