@@ -159,10 +159,10 @@ def test_a_batch_is_what_its_starts_say(tmp_path, defaults, monkeypatch):
     seen = []
     forward = train.SpacingMDN.forward
 
-    def spy(self, spacing, height):
+    def spy(self, spacing, height, **options):
         if self.training:
             seen.append(spacing.clone())
-        return forward(self, spacing, height)
+        return forward(self, spacing, height, **options)
 
     monkeypatch.setattr(train.SpacingMDN, "forward", spy)
     run(defaults, tmp_path, shift=True, steps=5, warmup=1)
