@@ -12,6 +12,7 @@ from conftest import changed
 from zetalib import batches, optimizers, train
 from zetalib.distributed import Group
 from zetalib.errors import ZetaError
+from zetalib.memory import Intervention
 from zetalib.model import SpacingMDN
 from zetalib.window import Windows
 
@@ -158,10 +159,10 @@ def test_a_batch_is_what_its_starts_say(tmp_path, defaults, monkeypatch):
     seen = []
     forward = train.SpacingMDN.forward
 
-    def spy(self, spacing, height):
+    def spy(self, spacing, height, **options):
         if self.training:
             seen.append(spacing.clone())
-        return forward(self, spacing, height)
+        return forward(self, spacing, height, **options)
 
     monkeypatch.setattr(train.SpacingMDN, "forward", spy)
     run(defaults, tmp_path, shift=True, steps=5, warmup=1)
@@ -265,6 +266,25 @@ def test_the_average_is_what_is_evaluated_and_returned(tmp_path, defaults):
     assert [p.train_nll for p in last.curve] == [p.train_nll for p in mean.curve]
     _, dev = batches.split_dev(windows(), small(defaults)[-1])
     assert train.mean_nll(mean.model, dev, torch.device("cpu")) == mean.best_nll
+
+
+MEMORIES = [
+    {"kind": "prefix", "norm": 0.5, "dropout": 0.3, "link": "film"},
+    {"kind": "postfix", "positions": 4, "ids": "permute_per_batch"},
+]
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_a_memory_is_projected_parted_and_knows_its_centroid(memory, tmp_path, defaults):
+    p = defaults.model_copy(update={"memory": changed(defaults.memory, **memory)})
+    whole, _ = run(p, tmp_path, "whole", steps=20)
+    parts, _ = run(p, tmp_path, "parts", steps=20, accumulate=2)
+    for a, b in zip(whole.curve, parts.curve, strict=True):
+        assert (a.train_nll, a.dev_nll) == pytest.approx((b.train_nll, b.dev_nll), abs=1e-4)
+    slots = whole.model.memory.slots(Intervention())
+    largest = float(slots.norm(dim=-1).max())
+    assert largest <= 0.5 + 1e-6 if "norm" in memory else largest > 0.5
+    assert whole.model.memory.centroid.abs().sum() > 0
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -297,16 +297,14 @@ def agree(group: Group, key: str, p: params.Train, device: torch.device) -> None
         raise ZetaError("train", problem, "Give every machine the same checkout and data.")
 
 
-def compiled(
-    model: SpacingMDN, p: params.Train, device: torch.device, log: Log
-) -> Callable[..., Any]:
+def compiled(model: SpacingMDN, p: params.Train, device: torch.device, log: Log) -> SpacingMDN:
     """The model as it is called in training: compiled where asked for and of use."""
     if not p.compile:
         return model
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
         log("train.compile: not on a GPU below compute capability 8.0; going on without")
         return model
-    return torch.compile(model)
+    return cast(SpacingMDN, torch.compile(model))
 
 
 def progress_line(state: _State, p: params.Train, speed: float) -> str:
