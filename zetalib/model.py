@@ -256,6 +256,10 @@ class SpacingMDN(nn.Module):
         t = spacing.shape[1]
         if t > self.context:
             raise ValueError(f"{t} spacings given, the model's context is {self.context}")
+        if height.shape != spacing.shape[:1]:
+            raise ValueError(
+                f"{len(spacing)} windows given, heights of shape {tuple(height.shape)}"
+            )
         intervene = Intervention() if intervene is None else intervene
         x, offset = self._embedded(spacing, height)
         states: Tensor | None
