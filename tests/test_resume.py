@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from test_train import leave_torch_as_it_was, run, same  # noqa: F401
+from conftest import ROOT, changed
+from test_train import MEMORIES, leave_torch_as_it_was, run, same  # noqa: F401
 
 from zetalib import train
 
@@ -62,15 +62,35 @@ CODE = textwrap.dedent("""
     import sys
     sys.path[:0] = ["tests", "."]
     from pathlib import Path
-    from conftest import ROOT
+    from conftest import ROOT, changed
     from test_train import small, windows
     from zetalib import model, params, train
-    sections = small(params.load(ROOT / "params.yaml"), steps=400, checkpoint_every=5, ema=0.9)
+    sections = small(params.load(ROOT / "params.yaml"), steps=300, checkpoint_every=5, ema=0.9)
     out = Path(sys.argv[1])
     say = lambda line: print(line, flush=True)
     result = train.train(windows(), *sections, out / "train.pt", say)
     model.save(result.model, out / "model")
 """)
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_what_a_memory_draws_is_drawn_again_on_resuming(memory, tmp_path, defaults, monkeypatch):
+    p = defaults.model_copy(update={"memory": changed(defaults.memory, **memory)})
+    whole, _ = run(p, tmp_path, "whole")
+    rate = train.learning_rate
+
+    def dies(step, p, done):
+        if step == 15:
+            raise Killed
+        return rate(step, p, done)
+
+    monkeypatch.setattr(train, "learning_rate", dies)
+    with pytest.raises(Killed):
+        run(p, tmp_path, "broken")
+    monkeypatch.setattr(train, "learning_rate", rate)
+    resumed, log = run(p, tmp_path, "broken")
+    assert any("at step 14" in line for line in log if "resuming" in line)
+    assert same(whole.model, resumed.model) and whole.curve == resumed.curve
 
 
 def test_kill_9_in_the_middle_resumes_to_the_same_weights(tmp_path):
@@ -82,7 +102,7 @@ def test_kill_9_in_the_middle_resumes_to_the_same_weights(tmp_path):
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
     whole = start("whole")
-    assert "Step 400/400" in whole.communicate()[0] and whole.returncode == 0
+    assert "Step 300/300" in whole.communicate()[0] and whole.returncode == 0
     checkpoint = tmp_path / "killed" / "train.pt"
     for pause in np.random.default_rng(0).uniform(0.05, 0.4, 3):
         killed = start("killed")
@@ -93,7 +113,7 @@ def test_kill_9_in_the_middle_resumes_to_the_same_weights(tmp_path):
         time.sleep(pause)
         killed.send_signal(signal.SIGKILL)
         said = killed.communicate()[0]
-        assert killed.returncode == -signal.SIGKILL and "Step 400/400" not in said
+        assert killed.returncode == -signal.SIGKILL and "Step 300/300" not in said
     again = start("killed")
     assert "resuming from" in again.communicate()[0] and again.returncode == 0
     weights = [tmp_path / name / "model" / "weights.safetensors" for name in ("whole", "killed")]

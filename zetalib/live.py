@@ -35,7 +35,7 @@ def following(p: params.Params, folder: str | Path, group: Group = ALONE) -> Ite
     if p.train.live and group.rank == 0:
         from dvclive import Live
 
-        live = Live(str(folder), dvcyaml=None, save_dvc_exp=False)
+        live = Live(str(Path(folder) / "dvclive"), dvcyaml=None, save_dvc_exp=False)
         shown.append(lambda point: _show(live, point))
 
     def watch(point: Point) -> None:

@@ -34,8 +34,8 @@ from zetalib.positions import Rotary, Rotation, height_offsets, log_height, rota
 SCALE = 0.41  # std of spacings: inputs reach the network at unit scale
 CHUNK = 32  # positions whose postfix slots attend in one go: their mask grows with the square
 
-
 Forecast = tuple[Tensor, Tensor, Tensor]  # log_pi, mu, sigma, each (B, P, K)
+Keys = tuple[Tensor, Tensor]  # keys and values, each (B, H, T, d)
 
 
 @dataclass
@@ -78,7 +78,6 @@ class _Mixing:
 
     `mask` is (rows, columns), True where a row sees a column; None: causal. `memory` marks the
     columns that are slots, (columns,); `scale` multiplies what rows get from them, (B or 1, rows).
-    `own` is the number of slots a position has in a postfix pass.
     """
 
     rotation: Rotation | None = None
@@ -88,9 +87,6 @@ class _Mixing:
     scale: Tensor | None = None
     heads_off: tuple[tuple[int, int], ...] = ()
     watch: Callable[[Tensor], None] | None = None  # given the probabilities of each layer
-
-
-Keys = tuple[Tensor, Tensor]  # keys and values, (B, H, T, d)
 
 
 class Attention(nn.Module):
