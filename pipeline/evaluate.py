@@ -12,7 +12,7 @@ def main() -> None:
     forecasts.write("data/forecasts/val.parquet", found, "val")
     metrics, plots = evaluate.evaluate(
         found,
-        windows.spacing.numpy().ravel(),
+        windows,
         forecasts.next_spacing(network),
         evaluate.read_calibrator("data/calibrator.json"),
         p,

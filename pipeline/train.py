@@ -11,7 +11,8 @@ CHECKPOINT = "data/checkpoints/train.pt"
 def main() -> None:
     p = params.load()
     windows = window.load("data/windows", "train")
-    result = train.train(windows, p.model, p.train, CHECKPOINT, log=partial(print, flush=True))
+    log = partial(print, flush=True)
+    result = train.train(windows, p.model, p.memory, p.losses, p.train, CHECKPOINT, log)
     model.save(result.model, "data/model")
     atomic.write_bytes("plots/learning_curve.csv", train.curve_csv(result).encode())
     atomic.write_json("metrics/train.json", train.summary(result))

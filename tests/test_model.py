@@ -16,7 +16,7 @@ from zetalib.window import Windows
 def network(p, seed=0, **changes):
     torch.manual_seed(seed)
     small = {"layers": 3, "heads": 2, "width": 32, "lags": 8, **changes}
-    built = model.SpacingMDN(changed(p.model, **small), 63)
+    built = model.SpacingMDN(changed(p.model, **small), p.memory, 63)
     for weight in built.parameters():  # far from the initial, nearly constant forecast
         torch.nn.init.normal_(weight, std=0.3)
     return built.eval()
@@ -27,6 +27,7 @@ def spacings(windows=4, length=64, seed=0):
     return torch.from_numpy(rng.gamma(6, 1 / 6, (windows, length)))
 
 
+HEIGHTS = torch.tensor([14.0, 1.0e3, 9.9e5, 1.13e6, 1.14e6, 8.0e9], dtype=torch.float64)
 VARIANTS = [
     {"lags": 1},
     {"lags": 8},
@@ -44,13 +45,13 @@ def test_forecasts_never_move_when_later_spacings_do(variant, defaults):
     """To the bit, for every position and for any kind of change: the anti-leak test."""
     built = network(defaults, **variant)
     original = spacings()
-    before = forecasts.forecast_windows(built, original)
+    before = forecasts.forecast_windows(built, original, HEIGHTS)
     rng = np.random.default_rng(1)
     for t in range(1, original.shape[1], variant.get("layers", 1)):
         for change in (rng.gamma(6, 1 / 6, (4, 64 - t)), 1e6, -3.0):
             altered = original.clone()
             altered[:, t:] = torch.as_tensor(change)
-            after = forecasts.forecast_windows(built, altered)
+            after = forecasts.forecast_windows(built, altered, HEIGHTS)
             # Forecast i is of spacing i + 1 and may use spacings 0 ... i: those before t are the same.
             for field in ("pi", "mu", "sigma"):
                 old, new = getattr(before, field)[:, :t], getattr(after, field)[:, :t]
@@ -62,7 +63,7 @@ def test_a_forecast_does_depend_on_the_spacing_just_before_it(defaults):
     built, original = network(defaults), spacings()
     altered = original.clone()
     altered[:, 20] += 0.5
-    before, after = (forecasts.forecast_windows(built, s).mu for s in (original, altered))
+    before, after = (forecasts.forecast_windows(built, s, HEIGHTS).mu for s in (original, altered))
     assert (before[:, :20] == after[:, :20]).all() and (before[:, 20] != after[:, 20]).all()
 
 
@@ -75,7 +76,7 @@ def test_a_leaky_mask_fails_the_perturbation_test(defaults, monkeypatch):
     built, original = network(defaults), spacings()
     altered = original.clone()
     altered[:, 40:] += 0.5
-    before, after = (forecasts.forecast_windows(built, s).mu for s in (original, altered))
+    before, after = (forecasts.forecast_windows(built, s, HEIGHTS).mu for s in (original, altered))
     assert np.abs(before[:, :40] - after[:, :40]).max() > 1e-3
 
 
@@ -83,15 +84,15 @@ def test_windows_are_forecast_independently(defaults):
     built, original = network(defaults), spacings(windows=6)
     altered = original.clone()
     altered[3] = 2.0
-    before, after = (forecasts.forecast_windows(built, s).mu for s in (original, altered))
+    before, after = (forecasts.forecast_windows(built, s, HEIGHTS).mu for s in (original, altered))
     others = [0, 1, 2, 4, 5]
     assert (before[others] == after[others]).all()
 
 
 def test_forecast_after_a_context_is_the_last_of_its_window(defaults):
     built, windows = network(defaults), spacings()
-    whole = forecasts.forecast_windows(built, windows)
-    ahead = forecasts.next_spacing(built)(windows[:, :40].numpy())
+    whole = forecasts.forecast_windows(built, windows, HEIGHTS)
+    ahead = forecasts.next_spacing(built)(windows[:, :40].numpy(), HEIGHTS[:4].numpy())
     assert np.allclose(ahead.mu, whole.mu[:, 39], atol=1e-5)
     assert np.allclose(ahead.pi.sum(-1), 1, atol=1e-12)
 
@@ -102,14 +103,14 @@ def test_forecasts_are_in_mean_spacings_whatever_the_target(defaults):
         with torch.no_grad():
             built.head.weight.zero_()
             built.head.bias.fill_(0.25)
-            _, mu, _ = built(spacings()[:, :10].float())
+            _, mu, _ = built(spacings()[:, :10].float(), HEIGHTS)
         assert torch.allclose(mu, torch.tensor(0.25 + shift))
 
 
 def test_nll_is_that_of_the_mixture(defaults):
     built, windows = network(defaults), spacings()
     with torch.no_grad():
-        forecast = built(windows[:, :-1].float())
+        forecast = built(windows[:, :-1].float(), HEIGHTS)
         found = model.nll(forecast, windows[:, 1:].float()).numpy()
     expected = -forecasts.to_mixture(forecast).logpdf(windows[:, 1:].numpy())
     assert np.allclose(found, expected, atol=1e-4)
@@ -119,7 +120,7 @@ def test_nll_is_that_of_the_mixture(defaults):
 
 def test_more_spacings_than_the_context_are_refused(defaults):
     with pytest.raises(ValueError, match="64 spacings given, the model's context is 63"):
-        network(defaults)(torch.ones(1, 64))
+        network(defaults)(torch.ones(1, 64), HEIGHTS)
 
 
 @pytest.fixture
@@ -130,8 +131,8 @@ def saved(tmp_path, defaults):
 
 def test_saved_model_is_the_same_model(saved, defaults):
     again = model.load(saved)
-    expected = forecasts.forecast_windows(network(defaults), spacings())
-    assert (forecasts.forecast_windows(again, spacings()).mu == expected.mu).all()
+    expected = forecasts.forecast_windows(network(defaults), spacings(), HEIGHTS)
+    assert (forecasts.forecast_windows(again, spacings(), HEIGHTS).mu == expected.mu).all()
 
 
 def test_weights_of_another_shape_are_refused(saved):

@@ -7,6 +7,8 @@ from zetalib import rollout
 from zetalib.errors import ZetaError
 from zetalib.mixture import Mixture
 
+HEIGHTS = np.full(100, 1e6)
+
 
 def sharp(values):
     return Mixture(np.ones((len(values), 1)), values[:, None], np.full((len(values), 1), 1e-9))
@@ -15,13 +17,13 @@ def sharp(values):
 def periodic(period=7):
     """A record with a period, and a forecaster that knows it from the context alone."""
     spacing = np.tile(1 + 0.5 * np.sin(2 * np.pi * np.arange(period) / period), 400)
-    return spacing, lambda context: sharp(context[:, -period])
+    return spacing, lambda context, _: sharp(context[:, -period])
 
 
 def test_a_perfect_forecaster_accumulates_no_error():
     spacing, forecaster = periodic()
-    contexts, futures = rollout.contexts_and_futures(spacing, 100, 128, 200)
-    predicted = rollout.rollout(forecaster, contexts, 200, "mean")
+    contexts, futures, _ = rollout.contexts_and_futures(spacing, 100, 128, 200)
+    predicted = rollout.rollout(forecaster, contexts, HEIGHTS, 200, "mean")
     assert rollout.accumulated_error(predicted, futures).max() < 1e-9
 
 
@@ -29,13 +31,14 @@ def test_the_whole_context_is_given_and_slides():
     """Regression: contexts of 10 spacings were once given instead of 128."""
     seen = []
 
-    def forecaster(context):
+    def forecaster(context, height):
+        assert height.tolist() == [1e6] * 100
         seen.append(context.copy())
         return sharp(np.full(len(context), 9.0))
 
     spacing = np.arange(1000.0)
-    contexts, _ = rollout.contexts_and_futures(spacing, 100, 128, 5)
-    rollout.rollout(forecaster, contexts, 5, "mean")
+    contexts, _, _ = rollout.contexts_and_futures(spacing, 100, 128, 5)
+    rollout.rollout(forecaster, contexts, HEIGHTS, 5, "mean")
     assert [s.shape for s in seen] == [(100, 128)] * 5
     assert seen[0][0].tolist() == spacing[:128].tolist()
     assert seen[3][0].tolist() == [*spacing[3:128], 9.0, 9.0, 9.0]
@@ -44,9 +47,11 @@ def test_the_whole_context_is_given_and_slides():
 def test_errors_are_summed_from_the_end_of_the_context():
     """Regression: Err@h was once summed from index 0 of the window."""
     spacing = np.concatenate([np.full(128, 5.0), np.full(10, 1.0)])
-    contexts, futures = rollout.contexts_and_futures(spacing, 100, 128, 10)
+    contexts, futures, _ = rollout.contexts_and_futures(spacing, 100, 128, 10)
     assert futures.tolist() == [[1.0] * 10] * 100
-    predicted = rollout.rollout(lambda c: sharp(np.full(len(c), 1.25)), contexts, 10, "mean")
+    predicted = rollout.rollout(
+        lambda c, _: sharp(np.full(len(c), 1.25)), contexts, HEIGHTS, 10, "mean"
+    )
     expected = 0.25 * np.arange(1, 11)
     assert rollout.accumulated_error(predicted, futures) == pytest.approx(expected)
 
@@ -58,19 +63,21 @@ def test_errors_of_opposite_sign_do_not_cancel_between_trajectories():
 
 def test_trajectories_are_spread_over_the_whole_record():
     spacing = np.arange(5000.0)
-    contexts, futures = rollout.contexts_and_futures(spacing, 100, 128, 200)
+    contexts, futures, _ = rollout.contexts_and_futures(spacing, 100, 128, 200)
     assert contexts[0, 0] == 0 and futures[-1, -1] == 4999
     assert (futures[:, 0] == contexts[:, -1] + 1).all()
 
 
 def test_sampled_feedback_draws_and_is_reproducible():
-    wide = lambda c: Mixture(np.ones((len(c), 1)), np.ones((len(c), 1)), np.full((len(c), 1), 0.4))  # noqa: E731
+    wide = lambda c, _: Mixture(
+        np.ones((len(c), 1)), np.ones((len(c), 1)), np.full((len(c), 1), 0.4)
+    )
     contexts = np.ones((500, 8))
-    one = rollout.rollout(wide, contexts, 4, "sample", np.random.default_rng(1))
-    two = rollout.rollout(wide, contexts, 4, "sample", np.random.default_rng(1))
+    one = rollout.rollout(wide, contexts, HEIGHTS, 4, "sample", np.random.default_rng(1))
+    two = rollout.rollout(wide, contexts, HEIGHTS, 4, "sample", np.random.default_rng(1))
     assert (one == two).all() and one.std() == pytest.approx(0.4, abs=0.03)
     with pytest.raises(ValueError, match="random generator"):
-        rollout.rollout(wide, contexts, 4, "sample")
+        rollout.rollout(wide, contexts, HEIGHTS, 4, "sample")
 
 
 def test_a_record_too_short_is_refused():

@@ -38,7 +38,7 @@ def small(p, **changes):
         "dev_fraction": 0.2,
         "skip_lowest": 0.0,
     }
-    return m, changed(p.train, **{**t, **changes})
+    return m, p.memory, p.losses, changed(p.train, **{**t, **changes})
 
 
 def run(p, tmp_path, name="run", **changes):
@@ -100,9 +100,9 @@ def test_kill_9_in_the_middle_resumes_to_the_same_weights(tmp_path):
         from conftest import ROOT
         from test_train import small, windows
         from zetalib import model, params, train
-        m, t = small(params.load(ROOT / "params.yaml"), steps=400, checkpoint_every=5)
+        m, memory, losses, t = small(params.load(ROOT / "params.yaml"), steps=400, checkpoint_every=5)
         out = Path(sys.argv[1])
-        result = train.train(windows(), m, t, out / "train.pt", lambda line: print(line, flush=True))
+        result = train.train(windows(), m, memory, losses, t, out / "train.pt", lambda line: print(line, flush=True))
         model.save(result.model, out / "model")
     """)
 
@@ -146,15 +146,19 @@ def test_a_damaged_checkpoint_is_not_resumed(content, tmp_path, defaults):
 
 
 def test_the_key_covers_all_that_decides_the_weights(defaults):
-    m, t = small(defaults)
-    key = train.run_key(windows(), m, t)
-    assert key == train.run_key(windows(), m, changed(t, usd_per_hour=3.0, checkpoint_every=9))
+    m, memory, losses, t = small(defaults)
+    key = train.run_key(windows(), m, memory, losses, t)
+    assert key == train.run_key(
+        windows(), m, memory, losses, changed(t, usd_per_hour=3.0, checkpoint_every=9)
+    )
     others = [
-        train.run_key(windows(seed=1), m, t),
-        train.run_key(windows(), changed(m, entropy_reg=0.01), t),
-        train.run_key(windows(), m, changed(t, batch=9)),
+        train.run_key(windows(seed=1), m, memory, losses, t),
+        train.run_key(windows(), changed(m, entropy_reg=0.01), memory, losses, t),
+        train.run_key(windows(), m, changed(memory, slots=3), losses, t),
+        train.run_key(windows(), m, memory, changed(losses, drift=0.1), t),
+        train.run_key(windows(), m, memory, losses, changed(t, batch=9)),
     ]
-    assert len({key, *others}) == 4
+    assert len({key, *others}) == 6
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path, defaults):
@@ -182,7 +186,7 @@ def test_early_stop_keeps_the_best_weights(tmp_path, defaults, monkeypatch):
 
 
 def test_dev_windows_are_the_top_of_those_given_and_not_trained_on(tmp_path, defaults, monkeypatch):
-    _, t = small(defaults)
+    *_, t = small(defaults)
     fit, dev = train.split_dev(windows(), t)
     assert len(fit) == 48 and len(dev) == 12 and dev.gamma[0] > fit.gamma[-1]
     plain, _ = run(defaults, tmp_path, "plain")
@@ -195,7 +199,7 @@ def test_dev_windows_are_the_top_of_those_given_and_not_trained_on(tmp_path, def
 
 
 def test_the_lowest_windows_can_be_left_out(tmp_path, defaults):
-    _, t = small(defaults, skip_lowest=0.5)
+    *_, t = small(defaults, skip_lowest=0.5)
     fit, dev = train.split_dev(windows(), t)
     assert (len(fit), len(dev)) == (18, 12) and fit.gamma[0] == windows().gamma[30]
     plain, _ = run(defaults, tmp_path, "plain", skip_lowest=0.5)
@@ -235,15 +239,15 @@ def test_a_batch_is_what_its_starts_say(tmp_path, defaults, monkeypatch):
     seen = []
     forward = train.SpacingMDN.forward
 
-    def spy(self, spacing):
+    def spy(self, spacing, height):
         if self.training:
             seen.append(spacing.clone())
-        return forward(self, spacing)
+        return forward(self, spacing, height)
 
     monkeypatch.setattr(train.SpacingMDN, "forward", spy)
     run(defaults, tmp_path, shift=True, steps=5, warmup=1)
     record = windows().spacing[:48].flatten().float()
-    _, t = small(defaults, shift=True, steps=5, warmup=1)
+    *_, t = small(defaults, shift=True, steps=5, warmup=1)
     for step, batch in enumerate(seen):
         starts = train.batch_starts(step, 48, 32, t)
         expected = torch.stack([record[s : s + 31] for s in starts])
@@ -278,8 +282,8 @@ def test_curve_and_summary_hold_no_clock(tmp_path, defaults):
 def test_no_weight_decay_on_norms_biases_and_positions(defaults):
     from zetalib.model import SpacingMDN
 
-    m, t = small(defaults)
-    built = SpacingMDN(m, 31)
+    m, memory, losses, t = small(defaults)
+    built = SpacingMDN(m, memory, 31)
     decayed, others = train.optimizer(built, t).param_groups
     names = {id(w): name for name, w in built.named_parameters()}
     assert len(decayed["params"]) + len(others["params"]) == len(names)

@@ -9,12 +9,14 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from zetalib import atomic, conformal, params, rollout, score
 from zetalib.errors import ZetaError
 from zetalib.forecasts import Forecasts
 from zetalib.rollout import Forecaster, accumulated_error
+from zetalib.window import Windows
 
 Floats = NDArray[np.float64]
 
@@ -31,7 +33,7 @@ def read_calibrator(path: str | Path) -> dict[str, float]:
 
 def evaluate(
     forecasts: Forecasts,
-    spacing: Floats,
+    windows: Windows,
     forecaster: Forecaster,
     adjustments: dict[str, float],
     p: params.Evaluate,
@@ -42,9 +44,9 @@ def evaluate(
     ----------
     forecasts : Forecasts
         Of the split's targets.
-    spacing : shape (m,)
-        The split's spacings, contiguous, for rollouts.
-    forecaster : contexts (B, T) to forecasts of what follows
+    windows : Windows
+        The split, for rollouts.
+    forecaster : contexts (B, T) and their heights (B,) to forecasts of what follows
     adjustments : conformal adjustments by level, from the calibration split
 
     Returns
@@ -56,7 +58,7 @@ def evaluate(
         pit, reliability, density, coverage, rollout: one CSV each.
     """
     y, mixture = forecasts.y, forecasts.mixture
-    errors = rollout_errors(spacing, forecaster, p)
+    errors = rollout_errors(windows, forecaster, p)
     metrics: dict[str, Any] = score.scores(mixture, y)
     metrics["err"] = at_horizons(errors["mean fed back"], p)
     metrics["err_sampled"] = at_horizons(errors["sample fed back"], p)
@@ -83,14 +85,18 @@ def evaluate(
 
 
 def rollout_errors(
-    spacing: Floats, forecaster: Forecaster, p: params.Evaluate
+    windows: Windows, forecaster: Forecaster, p: params.Evaluate
 ) -> dict[str, Floats]:
     """Err@1 ... Err@max(horizons) with the mean and a sample fed back, and of always saying 1."""
     horizon = max(p.horizons)
-    contexts, futures = rollout.contexts_and_futures(spacing, p.trajectories, p.context, horizon)
-    mean = rollout.rollout(forecaster, contexts, horizon, "mean")
+    spacing = windows.spacing.numpy().ravel()
+    contexts, futures, starts = rollout.contexts_and_futures(
+        spacing, p.trajectories, p.context, horizon
+    )
+    heights = windows.heights(torch.from_numpy(starts)).numpy()
+    mean = rollout.rollout(forecaster, contexts, heights, horizon, "mean")
     rng = np.random.default_rng(p.seed)
-    sampled = rollout.rollout(forecaster, contexts, horizon, "sample", rng)
+    sampled = rollout.rollout(forecaster, contexts, heights, horizon, "sample", rng)
     return {
         "mean fed back": accumulated_error(mean, futures),
         "sample fed back": accumulated_error(sampled, futures),

@@ -22,7 +22,7 @@ from torch import Tensor
 from zetalib import atomic
 from zetalib.errors import ZetaError
 from zetalib.mixture import Mixture
-from zetalib.model import SpacingMDN
+from zetalib.model import Intervention, SpacingMDN
 from zetalib.window import Windows
 
 Floats = NDArray[np.float64]
@@ -45,12 +45,21 @@ def to_mixture(forecast: tuple[Tensor, Tensor, Tensor]) -> Mixture:
 
 
 @torch.no_grad()
-def forecast_windows(model: SpacingMDN, spacing: Tensor, batch: int = 64) -> Mixture:
+def forecast_windows(
+    model: SpacingMDN,
+    spacing: Tensor,
+    height: Tensor,
+    batch: int = 64,
+    intervene: Intervention | None = None,
+) -> Mixture:
     """Forecasts of positions 2 ... T of each window, given only its earlier spacings.
 
     Parameters
     ----------
     spacing : tensor, shape (W, T)
+    height : tensor, shape (W,)
+        Rounded heights of the windows' first zeros (:meth:`zetalib.window.Windows.heights`).
+    intervene : what is done to the model's parts, for diagnostics
 
     Returns
     -------
@@ -59,30 +68,38 @@ def forecast_windows(model: SpacingMDN, spacing: Tensor, batch: int = 64) -> Mix
     """
     model.eval()
     device = next(model.parameters()).device
-    parts = [
-        to_mixture(model(spacing[i : i + batch, :-1].to(device, torch.float32)))
-        for i in range(0, len(spacing), batch)
-    ]
+    parts = []
+    for i in range(0, len(spacing), batch):
+        x = spacing[i : i + batch, :-1].to(device, torch.float32)
+        found = model(x, height[i : i + batch].to(device), intervene=intervene)
+        parts.append(to_mixture(found))
     return Mixture(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("pi", "mu", "sigma")))
 
 
-def next_spacing(model: SpacingMDN) -> Callable[[Floats], Mixture]:
-    """The model as a function: contexts (B, T) to forecasts of the next spacing (B, K)."""
+def next_spacing(
+    model: SpacingMDN, intervene: Intervention | None = None
+) -> Callable[[Floats, Floats], Mixture]:
+    """The model as a function of contexts (B, T) and rounded heights (B,).
+
+    It forecasts the next spacing, (B, K).
+    """
     device = next(model.parameters()).device
 
     @torch.no_grad()
-    def forecast(context: Floats) -> Mixture:
+    def forecast(context: Floats, height: Floats) -> Mixture:
         model.eval()
         x = torch.from_numpy(context).to(device, torch.float32)
-        log_pi, mu, sigma = model(x)
-        return to_mixture((log_pi[:, -1], mu[:, -1], sigma[:, -1]))
+        last = torch.tensor([x.shape[1] - 1], device=device)
+        found = model(x, torch.from_numpy(height).to(device), at=last, intervene=intervene)
+        log_pi, mu, sigma = (part[:, 0] for part in found)
+        return to_mixture((log_pi, mu, sigma))
 
     return forecast
 
 
 def forecast(model: SpacingMDN, windows: Windows) -> Forecasts:
     """Forecast positions 2 ... T of each window from its earlier spacings."""
-    m = forecast_windows(model, windows.spacing)
+    m = forecast_windows(model, windows.spacing, windows.heights())
     k = m.pi.shape[-1]
     # Spacing j (0-based) of a window whose first spacing follows zero n is closed by n + j + 1.
     n = windows.n.numpy()[:, None] + np.arange(2, windows.spacing.shape[1] + 1)

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import safetensors.torch
 import torch
@@ -26,6 +27,61 @@ from zetalib import atomic, params
 from zetalib.errors import ZetaError
 
 SCALE = 0.41  # std of spacings: inputs reach the network at unit scale
+
+
+Forecast = tuple[Tensor, Tensor, Tensor]  # log_pi, mu, sigma, each (B, P, K)
+
+
+@dataclass
+class Trace:
+    """What happened inside a forward pass, for losses and diagnostics; filled by the model.
+
+    Attributes
+    ----------
+    slots : (M, width)
+        Slots as fed: content and ID.
+    memory : (B, M, width) or None
+        Final memory states; postfix: of the last position asked for.
+    attention : list of (B, H, Q, K), one a layer
+        Probabilities. Rows and columns: the slots of a prefix, then the spacings.
+    memory_attention : list of (B, H, P, M, T + M)
+        Postfix only: rows are the slots of each position, columns the spacings, then the slots.
+    memory_mass : list of (B, H, Q, M)
+        Attention that each row which forecasts gives each slot: spacings of a prefix model
+        (Q = T), slots of a postfix model (Q = P M).
+    hidden : list of (B, T, width)
+        Spacings' states after each block.
+    """
+
+    slots: Tensor | None = None
+    memory: Tensor | None = None
+    attention: list[Tensor] = field(default_factory=list)
+    memory_attention: list[Tensor] = field(default_factory=list)
+    memory_mass: list[Tensor] = field(default_factory=list)
+    hidden: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """What is done to a model's parts in a forward pass: ablations and rollout remedies.
+
+    Attributes
+    ----------
+    slots_off : slots that nothing attends to or reads
+    heads_off : (layer, head) whose output is zero
+    permute : slot i gets the ID of slot permute[i]
+    only : slots are their IDs alone, or their content alone
+    fade : scale of what memory contributes
+    gate : (B,) or (B, T)
+        A scale of the same kind for each window, or each position in it.
+    """
+
+    slots_off: tuple[int, ...] = ()
+    heads_off: tuple[tuple[int, int], ...] = ()
+    permute: tuple[int, ...] | None = None
+    only: Literal["ids", "content"] | None = None
+    fade: float = 1.0
+    gate: Tensor | None = None
 
 
 class Attention(nn.Module):
@@ -68,13 +124,16 @@ class SpacingMDN(nn.Module):
     Parameters
     ----------
     config : zetalib.params.Model
+    memory : zetalib.params.Memory
     context : int
         Longest input: window length - 1.
     """
 
-    def __init__(self, config: params.Model, context: int) -> None:
+    def __init__(self, config: params.Model, memory: params.Memory, context: int) -> None:
         super().__init__()
-        self.config, self.context = config, context
+        if config.positions != "learned" or memory.kind != "none":
+            raise NotImplementedError("to come")
+        self.config, self.memory_config, self.context = config, memory, context
         width = config.width
         self.embed = nn.Linear(config.lags, width)
         self.position = nn.Parameter(torch.empty(context, width))
@@ -105,16 +164,31 @@ class SpacingMDN(nn.Module):
         """What is subtracted from inputs and added to means: 1 when working on residuals."""
         return 1.0 if self.config.target == "residual" else 0.0
 
-    def forward(self, spacing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self,
+        spacing: Tensor,
+        height: Tensor,
+        *,
+        at: Tensor | None = None,
+        trace: Trace | None = None,
+        intervene: Intervention | None = None,
+    ) -> Forecast:
         """Forecast the spacing after every position.
 
         Parameters
         ----------
         spacing : float32 tensor, shape (B, T), T <= context, in mean spacings
 
+        height : float64 tensor, shape (B,)
+            Of the zero before the first spacing, rounded (:func:`zetalib.window.rounded_height`).
+        at : int64 tensor, shape (P,)
+            Positions to forecast after; None: all T of them.
+        trace : filled with what happens inside
+        intervene : what is done to the model's parts
+
         Returns
         -------
-        log_pi, mu, sigma : float32 tensors, shape (B, T, K)
+        log_pi, mu, sigma : float32 tensors, shape (B, T, K), or (B, P, K) with `at`
             Entry t forecasts spacing t + 1 from spacings 0 ... t of its own row; in mean spacings
             whatever `target` is.
         """
@@ -126,6 +200,8 @@ class SpacingMDN(nn.Module):
         x = self.embed(padded.unfold(1, lags, 1)) + self.position[:t]
         for block in self.blocks:
             x = block(x)
+        if at is not None:
+            x = x[:, at]
         log_pi, mu, sigma = self.head(self.norm(x)).float().chunk(3, -1)
         sigma = F.softplus(sigma) + self.config.sigma_floor
         return F.log_softmax(log_pi, -1), mu + self.centre, sigma
@@ -149,7 +225,11 @@ def save(model: SpacingMDN, folder: str | Path) -> None:
         aside.mkdir()
         weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
         (aside / "weights.safetensors").write_bytes(safetensors.torch.save(weights))
-        config = {"model": model.config.model_dump(), "context": model.context}
+        config = {
+            "model": model.config.model_dump(),
+            "memory": model.memory_config.model_dump(),
+            "context": model.context,
+        }
         atomic.write_json(aside / "config.json", config)
 
 
@@ -166,7 +246,11 @@ def load(folder: str | Path) -> SpacingMDN:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text())
-        model = SpacingMDN(params.Model.model_validate(config["model"]), config["context"])
+        model = SpacingMDN(
+            params.Model.model_validate(config["model"]),
+            params.Memory.model_validate(config["memory"]),
+            config["context"],
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"no model configuration in it ({type(error).__name__})"
         raise ZetaError(path, problem, again) from None

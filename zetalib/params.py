@@ -6,10 +6,18 @@ is reported before `download` runs. YAML is read as DVC reads it (YAML 1.2: 3e-4
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -22,11 +30,24 @@ Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Rate = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ascending(knots: list[list[float]]) -> list[list[float]]:
+    steps = [step for step, _ in knots]
+    if any(a > b for a, b in itertools.pairwise(steps)):
+        raise ValueError("steps of a ramp must not decrease")
+    return knots
+
+
+Knot = Annotated[list[NotNegative], Field(min_length=2, max_length=2)]  # step, weight
+Ramp = NotNegative | Annotated[list[Knot], Field(min_length=1), AfterValidator(_ascending)]
 
 
 Source = Literal[
     "odlyzko", "directory", "lmfdb", "exact", "siegel", "gue", "poisson", "shuffled", "primes"
 ]
+STATISTICS = 8  # numbers that describe a window, for losses.statistics
 CONTROLS = ("gue", "poisson", "shuffled", "primes")  # sources whose points are not zeta's zeros
 
 
@@ -112,22 +133,91 @@ class Window(Section):
 
 
 class Model(Section):
-    """SpacingMDN: a causal transformer with a head of K Gaussians."""
+    """A causal transformer with a head of K Gaussians: one network, its parts chosen apart."""
 
     layers: Positive
     heads: Positive
     width: Positive
     lags: Positive  # spacings in a token: 1 as published, more let the first layer act as AR(lags)
+    positions: Literal["learned", "index", "arithmetic"]  # learned, rotary by index, by log p
+    frequencies: Literal["fixed", "learnable", "random"]  # of arithmetic positions
+    primes: Count  # arithmetic: rotary pairs at log p; the others form a geometric ladder
     components: Positive  # K
     sigma_floor: Rate  # smallest sigma, in mean spacings
     target: Literal["spacing", "residual"]
     entropy_reg: NotNegative  # loss = NLL - entropy_reg * H(pi)
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> Model:
+    def _shapes_fit(self) -> Model:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.positions != "learned" and self.width // self.heads % 2:
+            raise ValueError(f"rotary positions need heads of even width, not {self.width}")
+        if self.positions == "arithmetic" and self.primes > self.width // 2:
+            raise ValueError(f"{self.primes} primes do not fit {self.width // 2} rotary pairs")
+        if self.positions != "arithmetic" and self.frequencies != "fixed":
+            raise ValueError("frequencies are chosen for positions: arithmetic only")
         return self
+
+
+class Memory(Section):
+    """Learned slots beside the spacings (REFERENCE 1.2)."""
+
+    kind: Literal["none", "prefix", "postfix"]  # postfix: the forecast is made from slots alone
+    slots: Positive
+    mask: Literal["causal", "leaky"]  # leaky: slots see the whole window, as published in Q3
+    ids: Literal["fixed", "off", "permute_per_batch"]  # permuted in training only
+    content: Literal["normal", "zeroed"]  # zeroed: a slot is its ID alone
+    norm: Rate | None  # slots are projected to at most this norm after each step
+    dropout: Annotated[float, Field(ge=0, lt=1)]  # share of slots off in a training step
+    link: Literal["none", "film", "gate", "readout"]  # from memory states to the head
+    lr: Rate  # of train.lr
+    positions: Positive  # postfix: forecasts a window in a training step
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Memory:
+        if self.mask == "leaky" and self.kind != "prefix":
+            raise ValueError("mask: leaky is of kind: prefix only")
+        if self.kind == "none" and self.link != "none":
+            raise ValueError("a link needs a memory")
+        if self.ids == "off" and self.content == "zeroed":
+            raise ValueError("slots with neither IDs nor content are nothing")
+        return self
+
+
+class Losses(Section):
+    """What is added to the NLL. A weight is a number or a ramp [[step, weight], ...]."""
+
+    diversity: Ramp  # mean((Gram - 1)^2) of the slots
+    orthogonality: Ramp  # mean squared cosine between final memory states
+    attention_entropy: Ramp  # log(slots) - H(share of the slots' attention)
+    mass_cap: Ramp  # sum of slots' attention above mass_limit
+    mass_limit: Share  # of all attention
+    statistics: Ramp  # memory states tell the window's statistics
+    invariants: Literal["window", "q3"]  # which statistics
+    aux_loss: Literal["mse", "huber"]  # on z-scored statistics
+    diagonal: bool  # slot i tells statistic i only
+    drift: Ramp  # |cumulative predicted - cumulative true| of rollouts
+    drift_every: Positive  # steps
+    drift_horizon: Positive  # steps of a rollout; also of own_rollout
+    drift_batch: Positive  # windows
+    own_rollout: Share  # training steps whose inputs end in the model's own samples
+    roles: Ramp  # attention to slot i follows statistic i
+
+    def weights(self) -> dict[str, Any]:
+        """The ramps by name, for losses that need a memory and for drift."""
+        return {name: value for name, value in self if name in _RAMPS}
+
+
+_RAMPS = (
+    "diversity",
+    "orthogonality",
+    "attention_entropy",
+    "mass_cap",
+    "statistics",
+    "drift",
+    "roles",
+)
 
 
 class Train(Section):
@@ -198,6 +288,8 @@ class Params(Section):
     verify: Verify
     window: Window
     model: Model
+    memory: Memory
+    losses: Losses
     train: Train
     calibrate: Calibrate
     evaluate: Evaluate
@@ -212,6 +304,14 @@ class Params(Section):
             raise ValueError(f"evaluate.context must be below window.length {length}")
         if self.model.lags >= length:
             raise ValueError(f"model.lags must be below window.length {length}")
+        used = [name for name, ramp in self.losses.weights().items() if ramp != 0.0]
+        if self.memory.kind == "none" and set(used) - {"drift"}:
+            raise ValueError(f"losses.{used[0]} needs a memory")
+        if (self.losses.diagonal or "roles" in used) and self.memory.slots < STATISTICS:
+            raise ValueError(f"losses: one slot a statistic needs {STATISTICS} memory.slots")
+        rolls = self.losses.own_rollout > 0 or "drift" in used
+        if rolls and self.losses.drift_horizon + self.model.lags >= length:
+            raise ValueError(f"losses.drift_horizon leaves no context of window.length {length}")
         if self.distill.lags >= length:
             raise ValueError(f"distill.lags must be below window.length {length}")
         return self

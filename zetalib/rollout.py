@@ -16,12 +16,13 @@ from zetalib.errors import ZetaError
 from zetalib.mixture import Mixture
 
 Floats = NDArray[np.float64]
-Forecaster = Callable[[Floats], Mixture]  # contexts (B, T) to forecasts of what follows (B, K)
+# Contexts (B, T) and rounded heights of their first zeros (B,) to forecasts of what follows (B, K).
+Forecaster = Callable[[Floats, Floats], Mixture]
 
 
 def contexts_and_futures(
     spacing: Floats, trajectories: int, context: int, horizon: int
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Evenly spread stretches of a contiguous record, shape (m,).
 
     Returns
@@ -29,6 +30,8 @@ def contexts_and_futures(
     contexts : shape (trajectories, context)
     futures : shape (trajectories, horizon)
         What followed each context.
+    starts : shape (trajectories,)
+        Spacings of the record before each context.
 
     Raises
     ------
@@ -41,12 +44,13 @@ def contexts_and_futures(
         raise ZetaError("params.yaml: evaluate", problem, "Shorten evaluate.horizons.")
     starts = np.linspace(0, len(spacing) - length, trajectories).astype(int)
     stretch = spacing[starts[:, None] + np.arange(length)]
-    return stretch[:, :context], stretch[:, context:]
+    return stretch[:, :context], stretch[:, context:], starts
 
 
 def rollout(
     forecaster: Forecaster,
     contexts: Floats,
+    heights: Floats,
     horizon: int,
     feedback: Literal["mean", "sample"],
     rng: np.random.Generator | None = None,
@@ -56,13 +60,16 @@ def rollout(
     Parameters
     ----------
     contexts : shape (trajectories, context)
+    heights : shape (trajectories,)
+        Rounded heights of the contexts' first zeros. They are not moved on as the context slides:
+        a rollout is far shorter than what rounding hides.
     feedback : what is fed back, the mixture's mean or a draw from it (needs `rng`)
     """
     if feedback == "sample" and rng is None:
         raise ValueError("sampled feedback needs a random generator")
     window, predicted = contexts.copy(), np.empty((len(contexts), horizon))
     for h in range(horizon):
-        mixture = forecaster(window)
+        mixture = forecaster(window, heights)
         drawn = mixture.mean() if rng is None or feedback == "mean" else mixture.sample(rng)
         predicted[:, h] = drawn
         window = np.column_stack([window[:, 1:], drawn])

@@ -133,18 +133,20 @@ def optimizer(model: SpacingMDN, p: params.Train) -> torch.optim.AdamW:
 
 
 @torch.no_grad()
-def mean_nll(model: SpacingMDN, spacing: Tensor, batch: int = 64) -> float:
+def mean_nll(model: SpacingMDN, spacing: Tensor, height: Tensor, batch: int = 64) -> float:
     """Mean NLL over positions 2 ... T of windows, shape (W, T), summed in float64."""
     total = 0.0
     for i in range(0, len(spacing), batch):
         x = spacing[i : i + batch]
-        total += float(nll(model(x[:, :-1]), x[:, 1:]).double().sum())
+        total += float(nll(model(x[:, :-1], height[i : i + batch]), x[:, 1:]).double().sum())
     return total / (len(spacing) * (spacing.shape[1] - 1))
 
 
 def train(
     windows: Windows,
     m: params.Model,
+    memory: params.Memory,
+    losses: params.Losses,
     p: params.Train,
     checkpoint: str | Path,
     log: Log = print,
@@ -166,14 +168,14 @@ def train(
     checkpoint = Path(checkpoint)
     torch.manual_seed(p.seed)
     length = windows.spacing.shape[1]
-    model = SpacingMDN(m, length - 1).to(device)
+    model = SpacingMDN(m, memory, length - 1).to(device)
     adamw = optimizer(model, p)
     fit, dev = split_dev(windows, p)
     # The windows are consecutive, so together they are one record that can be cut anywhere.
     data = fit.spacing.to(device, torch.float32).flatten().unfold(0, length, 1)
-    dev_data = dev.spacing.to(device, torch.float32)
+    dev_data, dev_heights = dev.spacing.to(device, torch.float32), dev.heights().to(device)
     forward = torch.compile(model) if p.compile else model
-    key = run_key(windows, m, p)
+    key = run_key(windows, m, memory, losses, p)
     state = _State.resume(checkpoint, key, model, adamw, log)
     tokens_per_step = p.batch * (length - 1)
 
@@ -190,10 +192,11 @@ def train(
         rate = learning_rate(step, p)
         for group in adamw.param_groups:
             group["lr"] = rate
-        batch = data[batch_starts(step, len(fit), length, p).to(device)]
+        starts = batch_starts(step, len(fit), length, p)
+        batch, height = data[starts.to(device)], fit.heights(starts).to(device)
         model.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bfloat16"):
-            forecast = forward(batch[:, :-1])
+            forecast = forward(batch[:, :-1], height)
         value = nll(forecast, batch[:, 1:]).mean()
         loss = value - m.entropy_reg * weight_entropy(forecast[0]).mean()
         if not torch.isfinite(loss):
@@ -213,7 +216,7 @@ def train(
                 step=state.step,
                 tokens=state.step * tokens_per_step,
                 train_nll=state.running,
-                dev_nll=mean_nll(model, dev_data),
+                dev_nll=mean_nll(model, dev_data, dev_heights),
                 lr=rate,
             )
             state.record(point, model)
@@ -250,11 +253,18 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f}s" if seconds < 90 else f"{seconds / 60:.0f}m"
 
 
-def run_key(windows: Windows, m: params.Model, p: params.Train) -> str:
+def run_key(
+    windows: Windows,
+    m: params.Model,
+    memory: params.Memory,
+    losses: params.Losses,
+    p: params.Train,
+) -> str:
     """Digest of all that decides the weights: data, parameters, code, torch's version."""
     digest = hashlib.sha256(windows.spacing.contiguous().numpy().data)
+    sections = [part.model_dump() for part in (m, memory, losses)]
     decides = p.model_dump(exclude={"usd_per_hour", "checkpoint_every"})
-    digest.update(json.dumps([m.model_dump(), decides, torch.__version__]).encode())
+    digest.update(json.dumps([*sections, decides, torch.__version__]).encode())
     for source in (__file__, model_module.__file__):
         digest.update(Path(source).read_bytes())
     return digest.hexdigest()

@@ -32,6 +32,7 @@ SPLITS = ("train", "calibration", "val")
 INDEX = pa.schema(
     [("window", pa.int64()), ("split", pa.string()), ("n", pa.int64()), ("gamma", pa.float64())]
 )
+FIRST_ZERO = 14.134725141734693  # no window starts lower
 _AGAIN = "Run `dvc repro -f window`."
 
 
@@ -58,6 +59,39 @@ class Windows:
 
     def __getitem__(self, part: slice) -> Windows:
         return Windows(self.spacing[part], self.n[part], self.gamma[part])
+
+    def heights(self, starts: torch.Tensor | None = None) -> torch.Tensor:
+        """Rounded heights, float64, of the windows or of cuts of the record they form.
+
+        Parameters
+        ----------
+        starts : int64 tensor
+            Spacings of the record before each cut; its height is that of the last window's start
+            and as many mean spacings as lie between.
+        """
+        if starts is None:
+            return rounded_height(self.gamma)
+        number, offset = starts // self.spacing.shape[1], starts % self.spacing.shape[1]
+        gamma = self.gamma[number]
+        return rounded_height(gamma + offset / density(gamma))
+
+
+def density(height: torch.Tensor) -> torch.Tensor:
+    """Zeros a unit of height at `height`: log(T/2 pi)/(2 pi), T at least that of the first zero."""
+    return torch.log(height.clamp(min=FIRST_ZERO) / (2 * torch.pi)) / (2 * torch.pi)
+
+
+def rounded_height(height: torch.Tensor) -> torch.Tensor:
+    """Heights to three significant digits: all that a forecaster is told of where a window lies.
+
+    Parameters
+    ----------
+    height : float64 tensor, any shape
+        Of the zero before the window's first spacing.
+    """
+    height = height.double().clamp(min=FIRST_ZERO)
+    unit = 10.0 ** (torch.floor(torch.log10(height)) - 2)
+    return torch.round(height / unit) * unit
 
 
 def split_sizes(windows: int, params: Window) -> dict[str, int]:
