@@ -22,7 +22,7 @@ from torch.func import functional_call
 
 from zetalib import losses, params, rollout, slots
 from zetalib.errors import ZetaError
-from zetalib.forecasts import to_mixture
+from zetalib.forecasts import next_spacing, to_mixture
 from zetalib.mixture import Mixture
 from zetalib.model import Intervention, SpacingMDN, Trace, nll
 from zetalib.rollout import Forecaster
@@ -60,6 +60,7 @@ PHENOMENA: dict[str, tuple[str, str, float]] = {
     "train_vs_rollout": ("Err@10 on its own output over Err@10 on true spacings", ">", 1.0),
     "slot_effect_norm": ("largest share of a slot in the norms of slot effects", ">", 0.5),
 }
+HARMLESS = 0.01  # nats: what a share of weights set to zero may cost and still "can go"
 NO_MEMORY = "the model has no memory"
 ONE_SLOT = "one slot has no pair"
 
@@ -108,19 +109,6 @@ def mean_nll(mixture: Mixture, y: Floats) -> float:
     return float(-mixture.logpdf(y).mean())
 
 
-def next_spacing(model: SpacingMDN, intervene: Intervention | None = None) -> Forecaster:
-    """The model, changed so, as a function of contexts (B, T) and heights (B,)."""
-
-    @torch.no_grad()
-    def found(context: Floats, height: Floats) -> Mixture:
-        last = torch.tensor([context.shape[1] - 1])
-        x, h = torch.from_numpy(context).float(), torch.from_numpy(height)
-        log_pi, mu, sigma = model(x, h, at=last, intervene=intervene)
-        return to_mixture((log_pi[:, 0], mu[:, 0], sigma[:, 0]))
-
-    return found
-
-
 def masked_nll(model: SpacingMDN, targets: Targets) -> pd.DataFrame:
     """NLL against the share of weights, smallest magnitudes first, that are set to zero.
 
@@ -167,6 +155,59 @@ class Attention:
     centre: Floats | None
     slots: Floats | None
     spread: float | None
+
+
+@torch.no_grad()
+def attend(model: SpacingMDN, targets: Targets, size: int = 4) -> Attention:
+    """Attention of the model on the targets' windows, `size` of them at a time."""
+    distance: list[Tensor] = []
+    entropy: list[Tensor] = []
+    centre: list[Tensor] = []
+    mass: list[Tensor] = []
+    spread: list[Tensor] = []
+    for spacing, height, _ in targets.batches(size):
+        trace = Trace()
+        model(spacing, height, at=targets.at, trace=trace)
+        position = torch.arange(spacing.shape[1], dtype=torch.float32)
+        for probabilities in trace.attention:
+            own = probabilities.shape[-1] - len(position)  # slots of a prefix come first
+            among = probabilities[..., own:, own:]
+            among = among / among.sum(-1, keepdim=True)
+            distance.append((position - among @ position).mean((0, 2)))
+            entropy.append(torch.special.entr(among).sum(-1).mean((0, 2)))
+            if own:
+                centre.append(_centre(probabilities[..., :own, own:], position))
+        for probabilities in trace.memory_attention:
+            centre.append(_centre(probabilities[:, :, -1, :, : len(position)], position))
+        for read in trace.memory_mass:
+            share = read / read.sum(-1, keepdim=True).clamp(min=1e-12)
+            mass.append(read.mean((0, 1, 2)))
+            spread.append(torch.special.entr(share).sum(-1).mean())
+    shape = (-1, model.config.layers, model.config.heads)
+    slots_read = _mean(mass)
+    return Attention(
+        torch.stack(distance).reshape(shape).mean(0).double().numpy(),
+        torch.stack(entropy).reshape(shape).mean(0).double().numpy(),
+        _mean(centre) if sees_data(model) else None,
+        None if slots_read is None else slots_read / slots_read.sum(),
+        None if slots_read is None else float(torch.stack(spread).mean()),
+    )
+
+
+def sees_data(model: SpacingMDN) -> bool:
+    """Whether slots attend to spacings: those of a causal prefix do not."""
+    memory = model.memory_config
+    return memory.kind == "postfix" or memory.mask == "leaky"
+
+
+def _centre(probabilities: Tensor, position: Tensor) -> Tensor:
+    """Mean position attended to by each slot: (B, H, M, T) to (M,)."""
+    mass = probabilities.sum(-1).clamp(min=1e-12)
+    return (probabilities @ position / mass).mean((0, 1))
+
+
+def _mean(parts: list[Tensor]) -> Floats | None:
+    return torch.stack(parts).mean(0).double().numpy() if parts else None
 
 
 def slot_gradients(model: SpacingMDN, targets: Targets, size: int = 4) -> Floats:
@@ -237,6 +278,37 @@ def block_variation(values: Floats, blocks: int = BLOCKS) -> float:
     return float(means.std() / abs(means.mean())) if means.mean() else 0.0
 
 
+@dataclass(frozen=True)
+class Record:
+    """Stretches of true spacings (trajectories, context + horizon) that rollouts start in."""
+
+    true: Floats
+    heights: Floats
+    context: int
+
+    @staticmethod
+    def of(windows: Windows, trajectories: int, context: int, horizon: int) -> Record:
+        """Evenly spread over the record that the windows form."""
+        contexts, futures, starts = rollout.contexts_and_futures(
+            windows.spacing.numpy().ravel(), trajectories, context, horizon
+        )
+        heights = windows.heights(torch.from_numpy(starts)).numpy()
+        return Record(np.column_stack([contexts, futures]), heights, context)
+
+    def free(self, forecaster: Forecaster, horizon: int) -> Floats:
+        """Err@1 ... Err@horizon, the mean fed back."""
+        contexts, futures = self.true[:, : self.context], self.true[:, self.context :]
+        predicted = rollout.rollout(forecaster, contexts, self.heights, horizon, "mean")
+        return rollout.accumulated_error(predicted, futures[:, :horizon])
+
+    def forced(self, forecaster: Forecaster, horizon: int) -> Floats:
+        """The same with the true spacing fed back at each step."""
+        contexts = [self.true[:, h : h + self.context] for h in range(horizon)]
+        predicted = np.stack([forecaster(c, self.heights).mean() for c in contexts], axis=1)
+        futures = self.true[:, self.context : self.context + horizon]
+        return rollout.accumulated_error(predicted, futures)
+
+
 def diagnose(
     model: SpacingMDN, windows: Windows, p: params.Diagnose, context: int
 ) -> tuple[Json, dict[str, pd.DataFrame]]:
@@ -245,7 +317,7 @@ def diagnose(
     Parameters
     ----------
     model : SpacingMDN
-        Any variant. Without memory the items about slots are null, with the reason.
+        Any variant. Without memory what is about slots is null, with the reason.
     windows : Windows
         Of the split, in the order of height; rollouts start from its spacings as one record.
     context : spacings a rollout starts from
@@ -254,8 +326,8 @@ def diagnose(
     -------
     report : dict
         `windows`, `targets`, `nll`, `mae`; `items` A to K and `phenomena`, each a value beside its
-        target; `memory`: mem_entropy, eff% and its label, rollout_effect, ID-only and content-only
-        NLL; `heads`, `masking`, `probe`: the one number that says most. JSON as it is.
+        target; `memory`: mem_entropy, eff% and its label, rollout_effect, NLL of IDs alone and of
+        content alone; `heads`, `masking`, `probe`: what says most of each table. JSON as it is.
     tables : dict of DataFrame
         slots, heads, probe, ablation, masking, similarity: one CSV each.
 
@@ -268,18 +340,338 @@ def diagnose(
     targets = Targets.of(windows, p.windows, p.positions)
     base = forecast(model, targets)
     error = np.abs(base.mean() - targets.y)
-    loss, mae = mean_nll(base, targets.y), float(error.mean())
-    config = model.config
-    places = [(layer, head) for layer in range(config.layers) for head in range(config.heads)]
-    cut = effects(model, targets, base, [Intervention(heads_off=(place,)) for place in places])
-    attention = attend(model, targets)
+    record = Record.of(windows, p.trajectories, context, max(p.horizon, FOCUS_STEPS))
+    forecaster = next_spacing(model)
+    free = record.free(forecaster, max(p.horizon, FOCUS_STEPS))
+    forced = record.forced(forecaster, FOCUS_STEPS)
+    seen = attend(model, targets)
     masking = masked_nll(model, targets)
-    runs = Rollouts.of(windows, p.trajectories, context, max(p.horizon, FOCUS_STEPS))
-    free = runs.errors(next_spacing(model), max(p.horizon, FOCUS_STEPS))
+
+    layers, heads = model.config.layers, model.config.heads
+    places = [(layer, head) for layer in range(layers) for head in range(heads)]
+    cut = effects(model, targets, base, [Intervention(heads_off=(place,)) for place in places])
+    head_table = pd.DataFrame(places, columns=["layer", "head"]).assign(
+        dnll=cut.nll, distance=seen.distance.ravel(), entropy=seen.entropy.ravel()
+    )
+    memory = _memory(model, targets, base, record, free[FOCUS_STEPS - 1], seen, p)
+
+    heads_centre = float(seen.distance.std())
     items = {
         "G": item("G", slots.drift_exponent(free[: p.horizon])),
         "H": item("H", block_variation(error)),
+        "I": item("I", heads_centre, of="heads")
+        if seen.centre is None
+        else item("I", float(seen.centre.std()), of="slots", heads=heads_centre),
+    } | memory.items
+    ratio = free[FOCUS_STEPS - 1] / forced[FOCUS_STEPS - 1]
+    phenomena = {"train_vs_rollout": phenomenon("train_vs_rollout", float(ratio))}
+    phenomena |= memory.phenomena
+    whole = mean_nll(base, targets.y)
+    harmless = masking[masking.nll <= whole + HARMLESS].share
+    report: Json = {
+        "windows": len(targets.y),
+        "targets": targets.y.size,
+        "nll": whole,
+        "mae": float(error.mean()),
+        "items": {letter: items[letter] for letter in ITEMS},
+        "memory": memory.summary,
+        "phenomena": {name: phenomena[name] for name in PHENOMENA},
+        "heads": {
+            "largest_dnll": float(cut.nll.max()),
+            "share_of_largest": float(cut.nll.max() / np.abs(cut.nll).sum()),
+        },
+        "masking": {"harmless_share": float(harmless.max())},
+        "probe": memory.probe,
     }
-    forced = runs.forced(next_spacing(model))
-    phenomena = {"train_vs_rollout": phenomenon("train_vs_rollout", free[FOCUS_STEPS - 1] / forced)}
-    ...
+    names = [f"head {layer}.{head}" for layer, head in places]
+    tables = {
+        "slots": memory.table,
+        "heads": head_table,
+        "probe": memory.roles,
+        "ablation": pd.concat(
+            [
+                pd.DataFrame({"part": names, "kind": "head", "dnll": cut.nll}),
+                pd.DataFrame({"part": memory.names, "kind": "slot", "dnll": memory.table.dnll}),
+            ],
+            ignore_index=True,
+        ),
+        "masking": masking,
+        "similarity": pd.concat(
+            [_pairs("effects of heads", names, cut.mean), *memory.similarity], ignore_index=True
+        ),
+    }
+    return report, tables
+
+
+def _pairs(of: str, names: Sequence[str], vectors: Floats) -> pd.DataFrame:
+    """Cosine similarity of each two of the vectors (parts, ...), as rows."""
+    matrix = slots.cosine(vectors.reshape(len(vectors), -1))
+    first, second = np.repeat(names, len(names)), np.tile(names, len(names))
+    return pd.DataFrame({"of": of, "a": first, "b": second, "cosine": matrix.ravel()})
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What is said about slots: everything null without memory."""
+
+    items: Json
+    phenomena: Json
+    summary: Json
+    probe: Json
+    table: pd.DataFrame
+    roles: pd.DataFrame
+    similarity: list[pd.DataFrame]
+    names: list[str]
+
+
+SLOT_COLUMNS = ["slot", "dnll", "variation", "eff_percent", "label", "norm", "readout", "centre"]
+SLOT_COLUMNS += ["rollout_effect_percent", "holds_focus"]
+PROBE_COLUMNS = ["slot", "invariant", "r2", "null95"]
+
+
+def _without_memory() -> _Memory:
+    letters = (letter for letter in ITEMS if letter not in "GHI")
+    names = (name for name in PHENOMENA if name != "train_vs_rollout")
+    summary: Json = dict.fromkeys(SUMMARY)
+    return _Memory(
+        {letter: item(letter, None, NO_MEMORY) for letter in letters},
+        {name: phenomenon(name, None, NO_MEMORY) for name in names},
+        summary | {"reason": NO_MEMORY},
+        dict.fromkeys(PROBE) | {"reason": NO_MEMORY},
+        pd.DataFrame(columns=SLOT_COLUMNS),
+        pd.DataFrame(columns=PROBE_COLUMNS),
+        [],
+        [],
+    )
+
+
+def _memory(
+    model: SpacingMDN,
+    targets: Targets,
+    base: Mixture,
+    record: Record,
+    err10: float,
+    seen: Attention,
+    p: params.Diagnose,
+) -> _Memory:
+    """All that is said about slots."""
+    if model.memory is None or seen.slots is None:
+        return _without_memory()
+    count = model.memory_config.slots
+    each = range(count)
+    names = [f"slot {i}" for i in each]
+    off = [Intervention(slots_off=(i,)) for i in each]
+    single = effects(model, targets, base, off)
+    mae = float(np.abs(base.mean() - targets.y).mean())
+    eff = 100 * np.abs(single.mean).mean((1, 2)) / mae
+    without = [record.free(next_spacing(model, change), FOCUS_STEPS)[-1] for change in off]
+    lost = 100 * (np.array(without) / err10 - 1)
+    alone = [Intervention(only="ids"), Intervention(only="content")]
+    ids, content = effects(model, targets, base, alone).nll
+    fed = model.memory.slots(Intervention()).detach().double().numpy()
+    norm = np.linalg.norm(fed, axis=1)
+    pooling = model.memory.pooling
+    readout = seen.slots if pooling is None else pooling.detach().double().softmax(0).numpy()
+    gradients = slot_gradients(model, targets)
+    rms = np.sqrt((single.mean**2).mean((1, 2)))
+    table = pd.DataFrame(
+        {
+            "slot": list(each),
+            "dnll": single.nll,
+            "variation": [block_variation(np.abs(change)) for change in single.mean],
+            "eff_percent": eff,
+            "label": [slots.label(percent) for percent in eff],
+            "norm": norm,
+            "readout": readout,
+            "centre": np.nan if seen.centre is None else seen.centre,
+            "rollout_effect_percent": lost,
+            "holds_focus": lost > FOCUS,
+        }
+    )[SLOT_COLUMNS]
+    items = {
+        "A": item("A", float(single.nll.max()), mean=float(single.nll.mean())),
+        "D": item("D", float(readout.max() * count)),
+        "E": item("E", float(slots.entropy(np.abs(single.nll)))),
+        "F": item("F", float(norm.mean()), least=float(norm.min()), largest=float(norm.max())),
+        "J": _permutation(model, targets, base),
+        "K": item("K", slots.effective_rank(gradients) / count),
+    }
+    phenomena = {"slot_effect_norm": phenomenon("slot_effect_norm", float(rms.max() / rms.sum()))}
+    if count == 1:
+        items |= {letter: item(letter, None, ONE_SLOT) for letter in "BC"}
+        for name in ("symmetry", "co_adaptation", "gradient_correlation"):
+            phenomena[name] = phenomenon(name, None, ONE_SLOT)
+    else:
+        cosines = slots.off_diagonal(slots.cosine(fed))
+        correlations = slots.off_diagonal(slots.correlation(gradients))
+        items["B"] = item("B", float(cosines.mean()), largest=float(cosines.max()))
+        items["C"] = item("C", float(correlations.mean()), largest=float(correlations.max()))
+        pairs = [(i, (i + 1) % count) for i in each]
+        both = effects(model, targets, base, [Intervention(slots_off=pair) for pair in pairs])
+        alike = slots.off_diagonal(slots.cosine(single.mean.reshape(count, -1)))
+        together = slots.interaction(single.nll, pairs, both.nll)
+        phenomena["symmetry"] = phenomenon("symmetry", float(alike.mean()))
+        phenomena["co_adaptation"] = phenomenon("co_adaptation", together)
+        phenomena["gradient_correlation"] = phenomenon(
+            "gradient_correlation", float(correlations.mean())
+        )
+    if model.memory_config.kind == "postfix":
+        reason = "forecasts are made from memory alone"
+        phenomena["shortcut"] = phenomenon("shortcut", None, reason)
+    else:
+        nothing = effects(model, targets, base, [Intervention(slots_off=tuple(each))])
+        phenomena["shortcut"] = phenomenon("shortcut", float(nothing.nll[0]))
+    whole = mean_nll(base, targets.y)
+    summary = {
+        "mem_entropy": seen.spread,
+        "eff_percent": float(eff.max()),
+        "label": slots.label(float(eff.max())),
+        "rollout_effect_percent": float(lost.max()),
+        "slots_with_focus": int((lost > FOCUS).sum()),
+        "id_only_nll": whole + float(ids),
+        "content_only_nll": whole + float(content),
+        "content_only_growth": slots.growth(float(content)),
+        "reason": None,
+    }
+    probe, roles = _roles(model, targets, single.mean, p)
+    similarity = [_pairs("slots", names, fed), _pairs("effects of slots", names, single.mean)]
+    return _Memory(items, phenomena, summary, probe, table, roles, similarity, names)
+
+
+SUMMARY = ["mem_entropy", "eff_percent", "label", "rollout_effect_percent", "slots_with_focus"]
+SUMMARY += ["id_only_nll", "content_only_nll", "content_only_growth"]
+PROBE = ["features", "best_r2", "null95", "slots_with_role"]
+
+
+def _permutation(model: SpacingMDN, targets: Targets, base: Mixture) -> Json:
+    """J: the IDs handed round by 1 ... M - 1 places."""
+    count, memory = model.memory_config.slots, model.memory_config
+    if count == 1:
+        return item("J", None, ONE_SLOT)
+    if memory.ids == "off" or memory.content == "zeroed":
+        return item("J", None, "slots have no IDs and contents to pair anew")
+    turns = [tuple(int(i) for i in np.roll(np.arange(count), k)) for k in range(1, count)]
+    turned = effects(model, targets, base, [Intervention(permute=turn) for turn in turns])
+    return item(
+        "J", slots.growth(float(turned.nll.mean())), largest=slots.growth(float(turned.nll.max()))
+    )
+
+
+@torch.no_grad()
+def _roles(
+    model: SpacingMDN, targets: Targets, effect: Floats, p: params.Diagnose
+) -> tuple[Json, pd.DataFrame]:
+    """Which of Q3's invariants of a window each slot tells, with a permutation null.
+
+    Read from the slot's final state after the window where slots see data, else from its effects
+    (M, B, P). A slot has a role when its best R2 is above the 95 % quantile, over permutations of
+    the windows, of the largest R2 of all slots and invariants.
+    """
+    wanted = losses.q3_invariants(targets.spacing).double().numpy()
+    if sees_data(model):
+        states = []
+        for spacing, height, _ in targets.batches():
+            trace = Trace()
+            model(spacing, height, at=targets.at, trace=trace)
+            assert trace.memory is not None
+            states.append(trace.memory.double())
+        features = list(torch.cat(states).transpose(0, 1).numpy())
+    else:
+        features = [stretch_means(e) for e in effect]
+    # The same permutations for every slot, so that the largest R2 of a permutation means something.
+    found = [
+        slots.probe(f, wanted, p.permutations, np.random.default_rng(p.seed)) for f in features
+    ]
+    r2, null = np.array([r for r, _ in found]), np.array([n for _, n in found])
+    bound = float(np.quantile(null.max((0, 2)), 0.95))
+    rows = [(i, f"M{k}", r2[i, k], bound) for i in range(len(r2)) for k in range(r2.shape[1])]
+    summary = {
+        "features": "memory states" if sees_data(model) else "slot effects",
+        "best_r2": float(r2.max()),
+        "null95": bound,
+        "slots_with_role": int((r2.max(1) > bound).sum()),
+        "reason": None,
+    }
+    return summary, pd.DataFrame(rows, columns=PROBE_COLUMNS)
+
+
+def e4_verdict(reports: Sequence[Json]) -> Json:
+    """E4's pass rule over the reports of one variant trained with several seeds (Reference 1.4).
+
+    The largest ablation dNLL is at least 0.02 on two of three seeds; over seeds, the mean
+    correlation of slot gradients is at most 0.6, NLL(IDs alone) - NLL at least 0.02, and exp(NLL)
+    of content alone at most 30 % above that of the model.
+
+    Raises
+    ------
+    ValueError
+        If a report is of a model without the memory these are about.
+    """
+    ablation = [r["items"]["A"]["value"] for r in reports]
+    correlation = [r["items"]["C"]["value"] for r in reports]
+    ids = [r["memory"]["id_only_nll"] for r in reports]
+    content = [r["memory"]["content_only_growth"] for r in reports]
+    if not reports or any(v is None for v in (*ablation, *correlation, *ids, *content)):
+        raise ValueError("E4's rule is about models with at least two memory slots")
+    detox = [i - r["nll"] for i, r in zip(ids, reports, strict=True)]
+    parts = {
+        "seeds_with_effect": sum(a >= 0.02 for a in ablation),
+        "gradient_correlation": float(np.mean(correlation)),
+        "id_only_dnll": float(np.mean(detox)),
+        "content_only_growth": float(np.mean(content)),
+    }
+    passes = {
+        "seeds_with_effect": 3 * parts["seeds_with_effect"] >= 2 * len(reports),
+        "gradient_correlation": parts["gradient_correlation"] <= 0.6,
+        "id_only_dnll": parts["id_only_dnll"] >= 0.02,
+        "content_only_growth": parts["content_only_growth"] <= 0.3,
+    }
+    return {"seeds": len(reports), "values": parts, "passes": passes, "all": all(passes.values())}
+
+
+def read(path: str | Path) -> Json:
+    """A report written by the diagnose stage; ZetaError if the file is none."""
+    try:
+        report: Json = json.loads(Path(path).read_text())
+        missing = {"nll", "items", "memory", "phenomena"} - report.keys()
+        if missing:
+            raise KeyError(*sorted(missing))
+        return report
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        problem = f"not a report of diagnostics ({type(error).__name__})"
+        raise ZetaError(path, problem, "Run `dvc repro -f diagnose`.") from None
+
+
+def render(report: Json) -> str:
+    """The report as text for a terminal: each value beside its target."""
+    lines = [
+        f"{report['targets']:,} targets of {report['windows']} windows: "
+        f"NLL {report['nll']:.4f}, MAE {report['mae']:.4f}",
+        "",
+    ]
+    for letter, (title, _, _) in ITEMS.items():
+        found = report["items"][letter]
+        verdict = {True: "pass", False: "FAIL", None: ""}[found["passes"]]
+        lines.append(
+            f"{letter}  {title:60} {_shown(found):>9} {found['target'] or '':>7}  {verdict}"
+        )
+    lines += ["", "phenomena"]
+    for name, (title, sign, threshold) in PHENOMENA.items():
+        found = report["phenomena"][name]
+        verdict = {True: "present", False: "absent", None: ""}[found["present"]]
+        shown = f"{_shown(found):>9} {sign} {threshold:g}"
+        lines.append(f"   {name:20} {title:62} {shown:16}  {verdict}")
+    lines.append("")
+    for name in ("memory", "probe", "heads", "masking"):
+        told = {k: v for k, v in report[name].items() if v is not None and k != "reason"}
+        values = ", ".join(f"{k} {_number(v)}" for k, v in told.items())
+        lines.append(f"{name:8} {values or report[name]['reason']}")
+    return "\n".join(lines)
+
+
+def _shown(found: Json) -> str:
+    return "-" if found["value"] is None else f"{found['value']:.4f}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -60,12 +60,12 @@ def effective_rank(rows: Floats) -> float:
     return float(np.exp(entropy(np.linalg.svd(rows, compute_uv=False))))
 
 
-def growth(nll: float, baseline: float) -> float:
+def growth(dnll: float) -> float:
     """Relative growth of exp(NLL), the inverse of the geometric mean of the forecast density.
 
     What "the NLL rose by so many per cent" means here: the NLL itself passes through zero.
     """
-    return float(np.expm1(nll - baseline))
+    return float(np.expm1(dnll))
 
 
 def interaction(single: Floats, pairs: Sequence[tuple[int, int]], both: Floats) -> float:
