@@ -67,19 +67,6 @@ def test_a_forecast_does_depend_on_the_spacing_just_before_it(defaults):
     assert (before[:, :20] == after[:, :20]).all() and (before[:, 20] != after[:, 20]).all()
 
 
-def test_a_leaky_mask_fails_the_perturbation_test(defaults, monkeypatch):
-    """What the published Q3 and Flash models did: attention without a causal mask."""
-    attend = torch.nn.functional.scaled_dot_product_attention
-    monkeypatch.setattr(
-        model.F, "scaled_dot_product_attention", lambda q, k, v, is_causal: attend(q, k, v)
-    )
-    built, original = network(defaults), spacings()
-    altered = original.clone()
-    altered[:, 40:] += 0.5
-    before, after = (forecasts.forecast_windows(built, s, HEIGHTS).mu for s in (original, altered))
-    assert np.abs(before[:, :40] - after[:, :40]).max() > 1e-3
-
-
 def test_windows_are_forecast_independently(defaults):
     built, original = network(defaults), spacings(windows=6)
     altered = original.clone()

@@ -69,9 +69,10 @@ def test_trajectories_are_spread_over_the_whole_record():
 
 
 def test_sampled_feedback_draws_and_is_reproducible():
-    wide = lambda c, _: Mixture(
-        np.ones((len(c), 1)), np.ones((len(c), 1)), np.full((len(c), 1), 0.4)
-    )
+    def wide(context, _):
+        ones = np.ones((len(context), 1))
+        return Mixture(ones, ones, 0.4 * ones)
+
     contexts = np.ones((500, 8))
     one = rollout.rollout(wide, contexts, HEIGHTS, 4, "sample", np.random.default_rng(1))
     two = rollout.rollout(wide, contexts, HEIGHTS, 4, "sample", np.random.default_rng(1))

@@ -282,7 +282,7 @@ def test_curve_and_summary_hold_no_clock(tmp_path, defaults):
 def test_no_weight_decay_on_norms_biases_and_positions(defaults):
     from zetalib.model import SpacingMDN
 
-    m, memory, losses, t = small(defaults)
+    m, memory, _, t = small(defaults)
     built = SpacingMDN(m, memory, 31)
     decayed, others = train.optimizer(built, t).param_groups
     names = {id(w): name for name, w in built.named_parameters()}

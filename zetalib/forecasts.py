@@ -21,8 +21,9 @@ from torch import Tensor
 
 from zetalib import atomic
 from zetalib.errors import ZetaError
+from zetalib.memory import Intervention
 from zetalib.mixture import Mixture
-from zetalib.model import Intervention, SpacingMDN
+from zetalib.model import SpacingMDN
 from zetalib.window import Windows
 
 Floats = NDArray[np.float64]

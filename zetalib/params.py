@@ -14,7 +14,9 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     model_validator,
 )
@@ -41,7 +43,11 @@ def _ascending(knots: list[list[float]]) -> list[list[float]]:
 
 
 Knot = Annotated[list[NotNegative], Field(min_length=2, max_length=2)]  # step, weight
-Ramp = NotNegative | Annotated[list[Knot], Field(min_length=1), AfterValidator(_ascending)]
+Knots = Annotated[list[Knot], Field(min_length=1), AfterValidator(_ascending)]
+Ramp = Annotated[
+    Annotated[NotNegative, Tag("weight")] | Annotated[Knots, Tag("ramp")],
+    Discriminator(lambda value: "ramp" if isinstance(value, list) else "weight"),
+]
 
 
 Source = Literal[
