@@ -23,8 +23,9 @@ from torch.func import functional_call
 from zetalib import losses, params, rollout, slots
 from zetalib.errors import ZetaError
 from zetalib.forecasts import next_spacing, to_mixture
+from zetalib.memory import Intervention
 from zetalib.mixture import Mixture
-from zetalib.model import Intervention, SpacingMDN, Trace, nll
+from zetalib.model import SpacingMDN, Trace, nll
 from zetalib.rollout import Forecaster
 from zetalib.window import Windows, rounded_height
 
@@ -35,6 +36,7 @@ BLOCKS = 8  # consecutive groups of windows, for H
 SHARES = tuple(round(0.1 * k, 1) for k in range(10))  # of weights set to zero
 FOCUS_STEPS = 10  # of the rollouts behind rollout_effect: Err@10
 FOCUS = 5.0  # per cent of Err@10 from which a slot holds focus
+FOLDS = 8  # of the slot probe
 STRETCHES = 4  # of a window, over which effects are averaged for the probe
 
 # Letter: what it is, comparison with its target, target. F has none.
@@ -87,10 +89,8 @@ class Targets:
 
     def batches(self, size: int = 16) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Spacing, height and truth (float32) of `size` windows at a time."""
-        y = torch.from_numpy(self.y).float()
-        return list(
-            zip(self.spacing.split(size), self.height.split(size), y.split(size), strict=True)
-        )
+        whole = (self.spacing, self.height, torch.from_numpy(self.y).float())
+        return list(zip(*(torch.split(a, size) for a in whole), strict=True))
 
 
 @torch.no_grad()
@@ -217,13 +217,12 @@ def slot_gradients(model: SpacingMDN, targets: Targets, size: int = 4) -> Floats
     -------
     array, shape (M, groups * width)
     """
-    at, y = targets.at, torch.from_numpy(targets.y).float()
     found = []
-    for start in range(0, len(y), size):
-        part, trace = slice(start, start + size), Trace()
-        out = model(targets.spacing[part], targets.height[part], at=at, trace=trace)
+    for spacing, height, y in targets.batches(size):
+        trace = Trace(probabilities=False)
+        loss = nll(model(spacing, height, at=targets.at, trace=trace), y).mean()
         assert trace.slots is not None
-        (gradient,) = torch.autograd.grad(nll(out, y[part]).mean(), trace.slots)
+        (gradient,) = torch.autograd.grad(loss, trace.slots)
         found.append(gradient.double().numpy())
     return np.concatenate(found, axis=1)
 
@@ -289,6 +288,10 @@ class Record:
     @staticmethod
     def of(windows: Windows, trajectories: int, context: int, horizon: int) -> Record:
         """Evenly spread over the record that the windows form."""
+        have, need = windows.spacing.numel(), context + horizon
+        if have < need:
+            problem = f"the split has {have} spacings, its rollouts need {need}"
+            raise ZetaError("params.yaml: diagnose.horizon", problem, "Lower it.")
         contexts, futures, starts = rollout.contexts_and_futures(
             windows.spacing.numpy().ravel(), trajectories, context, horizon
         )
@@ -367,7 +370,7 @@ def diagnose(
     phenomena = {"train_vs_rollout": phenomenon("train_vs_rollout", float(ratio))}
     phenomena |= memory.phenomena
     whole = mean_nll(base, targets.y)
-    harmless = masking[masking.nll <= whole + HARMLESS].share
+    harmless = masking.share[(masking.nll <= whole + HARMLESS).cummin()]
     report: Json = {
         "windows": len(targets.y),
         "targets": targets.y.size,
@@ -378,7 +381,7 @@ def diagnose(
         "phenomena": {name: phenomena[name] for name in PHENOMENA},
         "heads": {
             "largest_dnll": float(cut.nll.max()),
-            "share_of_largest": float(cut.nll.max() / np.abs(cut.nll).sum()),
+            "share_of_largest": slots.largest_share(np.abs(cut.nll)),
         },
         "masking": {"harmless_share": float(harmless.max())},
         "probe": memory.probe,
@@ -496,7 +499,7 @@ def _memory(
         "J": _permutation(model, targets, base),
         "K": item("K", slots.effective_rank(gradients) / count),
     }
-    phenomena = {"slot_effect_norm": phenomenon("slot_effect_norm", float(rms.max() / rms.sum()))}
+    phenomena = {"slot_effect_norm": phenomenon("slot_effect_norm", slots.largest_share(rms))}
     if count == 1:
         items |= {letter: item(letter, None, ONE_SLOT) for letter in "BC"}
         for name in ("symmetry", "co_adaptation", "gradient_correlation"):
@@ -567,11 +570,14 @@ def _roles(
     (M, B, P). A slot has a role when its best R2 is above the 95 % quantile, over permutations of
     the windows, of the largest R2 of all slots and invariants.
     """
+    if len(targets.y) < 2 * FOLDS:
+        reason = f"{len(targets.y)} windows are too few to hold some out"
+        return dict.fromkeys(PROBE) | {"reason": reason}, pd.DataFrame(columns=PROBE_COLUMNS)
     wanted = losses.q3_invariants(targets.spacing).double().numpy()
     if sees_data(model):
         states = []
         for spacing, height, _ in targets.batches():
-            trace = Trace()
+            trace = Trace(probabilities=False)
             model(spacing, height, at=targets.at, trace=trace)
             assert trace.memory is not None
             states.append(trace.memory.double())
@@ -580,7 +586,8 @@ def _roles(
         features = [stretch_means(e) for e in effect]
     # The same permutations for every slot, so that the largest R2 of a permutation means something.
     found = [
-        slots.probe(f, wanted, p.permutations, np.random.default_rng(p.seed)) for f in features
+        slots.probe(f, wanted, p.permutations, np.random.default_rng(p.seed), FOLDS)
+        for f in features
     ]
     r2, null = np.array([r for r, _ in found]), np.array([n for _, n in found])
     bound = float(np.quantile(null.max((0, 2)), 0.95))

@@ -288,7 +288,7 @@ class Diagnose(Section):
     """What the forecaster is made of, on the calibration split."""
 
     windows: Annotated[int, Field(ge=8)]  # evenly spread over the split
-    positions: Positive  # targets in a window, evenly spread
+    positions: Annotated[int, Field(ge=4)]  # targets in a window, evenly spread
     horizon: Annotated[int, Field(ge=2)]  # steps of the rollouts whose drift is measured
     trajectories: Positive
     permutations: Annotated[int, Field(ge=20)]  # of windows, for the null of the slot probe

@@ -35,6 +35,12 @@ def entropy(weights: Floats) -> Floats:
     return np.asarray(-(share * np.log(np.where(share > 0, share, 1))).sum(-1))
 
 
+def largest_share(weights: Floats) -> float:
+    """Share of the largest weight in all, (M,): from 1/M to 1; all zero counts as equal."""
+    total = weights.sum()
+    return float(weights.max() / total) if total > 0 else 1 / len(weights)
+
+
 def cosine(vectors: Floats) -> Floats:
     """Cosine similarity of rows, (M, d) to (M, M); of a zero row with anything 0."""
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -57,7 +63,7 @@ def effective_rank(rows: Floats) -> float:
 
     From 1 to M. Roy, Vetterli, "The effective rank", EUSIPCO 2007.
     """
-    return float(np.exp(entropy(np.linalg.svd(rows, compute_uv=False))))
+    return float(np.exp(entropy(np.asarray(np.linalg.svd(rows, compute_uv=False)))))
 
 
 def growth(dnll: float) -> float:
@@ -97,7 +103,7 @@ def drift_exponent(errors: Floats) -> float:
 
 
 def probe(
-    features: Floats, targets: Floats, permutations: int, rng: np.random.Generator, folds: int = 8
+    features: Floats, targets: Floats, permutations: int, rng: np.random.Generator, folds: int
 ) -> tuple[Floats, Floats]:
     """What a linear reader finds in the features of windows it was not fitted on.
 
