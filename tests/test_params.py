@@ -29,6 +29,16 @@ def test_the_defaults_are_valid():
         ("source: odlyzko", "source: odlyzka", "download.source: .*'odlyzko'.*'directory'.*, got 'odlyzka'"),
         ("val_fraction: 0.1", "val_fraction: 1.5", "window.val_fraction: .*less than 1, got 1.5"),
         ("val_fraction: 0.1", "val_fraction: .nan", "window.val_fraction: .*finite"),
+        ("primes: 32", "primes: -1", "model.primes: .*greater than or equal to 0, got -1"),
+        ("frequencies: fixed", "frequencies: random", "model: frequencies are chosen for positions: arithmetic"),
+        ("kind: none", "kind: suffix", "memory.kind: .*'prefix'.*, got 'suffix'"),
+        ("mask: causal", "mask: leaky", "memory: mask: leaky is of kind: prefix only"),
+        ("ids: fixed", "ids: no", "memory.ids: .*'off'.*, got 'no'"),
+        ("link: none", "link: film", "memory: a link needs a memory"),
+        ("roles: 0.0", "roles: -0.1", "losses.roles.weight: .*greater than or equal to 0, got -0.1"),
+        ("roles: 0.0", "roles: 0.1", "losses.roles needs a memory"),
+        ("roles: 0.0", "roles: [[0, 0.1], [5]]", r"losses.roles.ramp.1: .*at least 2 items"),
+        ("roles: 0.0", "roles: [[9, 0.1], [5, 0.2]]", "losses.roles.ramp: steps of a ramp must not decrease"),
         ("warmup: 100", "warmup: 2600000", "train: warmup 2600000 must be less than steps"),
         ("context: 128", "context: 256", "evaluate.context must be below window.length 256"),
         ("levels:\n", "levels:\n  - 0\n", r"calibrate.levels.0: .*greater than 0, got 0"),
@@ -83,6 +93,32 @@ def test_a_scheduler_is_threads_or_an_address(address):
     content["compute"]["scheduler"] = address.replace(":8786", "").replace("threads", "dask")
     with pytest.raises(ZetaError, match="compute.scheduler"):
         params.check(content)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"losses": {"statistics": 0.1}}, "losses.statistics needs a memory"),
+        ({"memory": {"kind": "postfix", "slots": 4}, "losses": {"roles": 0.1}}, "one slot a statistic needs 8"),
+        ({"memory": {"kind": "postfix", "slots": 4}, "losses": {"diagonal": True}}, "one slot a statistic"),
+        ({"losses": {"drift": 0.1, "drift_horizon": 240}}, "leaves no context of window.length 256"),
+        ({"losses": {"own_rollout": 0.1, "drift_horizon": 240}}, "leaves no context"),
+    ],
+)  # fmt: skip
+def test_losses_that_do_not_fit_the_model_are_named(changes, message):
+    content = YAML(typ="safe").load(GOOD)
+    for section, values in changes.items():
+        content[section] |= values
+    with pytest.raises(ZetaError, match=message):
+        params.check(content)
+
+
+def test_a_weight_may_be_a_ramp():
+    content = YAML(typ="safe").load(GOOD)
+    content["memory"]["kind"] = "postfix"
+    content["losses"] |= {"orthogonality": [[0, 1e-4], [5000, 0.01]], "drift_horizon": 240}
+    found = params.check(content).losses
+    assert found.orthogonality == [[0.0, 1e-4], [5000.0, 0.01]] and found.drift == 0.0
 
 
 def test_all_mistakes_are_named_at_once(tmp_path):

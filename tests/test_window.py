@@ -198,3 +198,25 @@ def test_missing_files_are_named(folder):
     (folder / "meta.json").unlink()
     with pytest.raises(ZetaError, match=r"meta\.json: cannot be read"):
         window.load(folder, "val")
+
+
+def test_heights_are_told_to_three_digits():
+    height = torch.tensor(
+        [14.134725, 99.96, 1_131_944.5, 1_134_999.0, 1_135_001.0, 8.17298e7, 3.06e10]
+    )
+    expected = [14.1, 100.0, 1.13e6, 1.13e6, 1.14e6, 8.17e7, 3.06e10]
+    found = window.rounded_height(height.double())
+    assert found.dtype == torch.float64 and found.tolist() == pytest.approx(expected, rel=1e-12)
+    assert torch.equal(window.rounded_height(found), found)
+    assert window.rounded_height(torch.tensor([0.0])).item() == pytest.approx(14.1)
+
+
+def test_height_of_a_cut_lies_between_those_of_the_windows_around_it():
+    gamma = 1e3 + 20.0 * torch.arange(5, dtype=torch.float64)
+    spacing = torch.full((5, 10), 1.0, dtype=torch.float64)
+    windows = window.Windows(spacing, torch.arange(5) * 10 + 1, gamma)
+    assert windows.heights().tolist() == window.rounded_height(gamma).tolist()
+    starts = torch.tensor([0, 10, 40, 45])
+    found = windows.heights(starts)
+    # 5 mean spacings at height 1080 are 5 * 2 pi/log(1080/(2 pi)) = 6.1
+    assert found.tolist() == [1000.0, 1020.0, 1080.0, 1090.0]

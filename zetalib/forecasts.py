@@ -9,7 +9,7 @@ forecast was made from the earlier spacings of its window only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from zetalib import atomic
 from zetalib.errors import ZetaError
 from zetalib.memory import Intervention
 from zetalib.mixture import Mixture
-from zetalib.model import SpacingMDN
+from zetalib.model import SpacingMDN, similarity_gate
 from zetalib.window import Windows
 
 Floats = NDArray[np.float64]
@@ -78,11 +78,12 @@ def forecast_windows(
 
 
 def next_spacing(
-    model: SpacingMDN, intervene: Intervention | None = None
+    model: SpacingMDN, intervene: Intervention | None = None, gated: bool = False
 ) -> Callable[[Floats, Floats], Mixture]:
     """The model as a function of contexts (B, T) and rounded heights (B,).
 
-    It forecasts the next spacing, (B, K).
+    It forecasts the next spacing, (B, K). `gated`: memory counts for as much as each context is
+    like the training data (:func:`zetalib.model.similarity_gate`).
     """
     device = next(model.parameters()).device
 
@@ -91,7 +92,11 @@ def next_spacing(
         model.eval()
         x = torch.from_numpy(context).to(device, torch.float32)
         last = torch.tensor([x.shape[1] - 1], device=device)
-        found = model(x, torch.from_numpy(height).to(device), at=last, intervene=intervene)
+        h = torch.from_numpy(height).to(device)
+        done = intervene
+        if gated:
+            done = replace(intervene or Intervention(), gate=similarity_gate(model, x, h))
+        found = model(x, h, at=last, intervene=done)
         log_pi, mu, sigma = (part[:, 0] for part in found)
         return to_mixture((log_pi, mu, sigma))
 

@@ -256,6 +256,10 @@ class SpacingMDN(nn.Module):
         t = spacing.shape[1]
         if t > self.context:
             raise ValueError(f"{t} spacings given, the model's context is {self.context}")
+        if height.shape != spacing.shape[:1]:
+            raise ValueError(
+                f"{len(spacing)} windows given, heights of shape {tuple(height.shape)}"
+            )
         intervene = Intervention() if intervene is None else intervene
         x, offset = self._embedded(spacing, height)
         states: Tensor | None
@@ -448,6 +452,53 @@ def nll(forecast: tuple[Tensor, Tensor, Tensor], y: Tensor) -> Tensor:
 def weight_entropy(log_pi: Tensor) -> Tensor:
     """Entropy H(pi) of the mixture weights, shape (..., K) to (...)."""
     return -(log_pi.exp() * log_pi).sum(-1)
+
+
+@torch.no_grad()
+def learn_centroid(model: SpacingMDN, spacing: Tensor, height: Tensor, batch: int = 64) -> None:
+    """Store the mean of what the head reads over training windows, and its mean cosine with it.
+
+    For :func:`similarity_gate`; to be called when training is over. Windows (W, T), heights (W,).
+    """
+    assert model.memory is not None
+    t = spacing.shape[1]
+    at = torch.arange(t // 2, t, max(t // 16, 1), device=spacing.device)
+    states = torch.cat(
+        [
+            _read(model, spacing[i : i + batch], height[i : i + batch], at)
+            for i in range(0, len(spacing), batch)
+        ]
+    )
+    model.memory.centroid.copy_(states.mean((0, 1)))
+    cosine = F.cosine_similarity(states, model.memory.centroid, dim=-1)
+    model.memory.likeness.copy_(cosine.mean())
+
+
+@torch.no_grad()
+def similarity_gate(model: SpacingMDN, spacing: Tensor, height: Tensor) -> Tensor:
+    """Gate (B,) of `Intervention.gate`: how like training the state after each window is.
+
+    The cosine of that state with the training centroid over its mean in training, within 0 ... 1:
+    memory is trusted where the model is where it was trained (a rollout remedy of REFERENCE 1.2).
+
+    Raises
+    ------
+    ValueError
+        If the model has no memory.
+    """
+    if model.memory is None:
+        raise ValueError("a model without memory has nothing to gate")
+    last = torch.tensor([spacing.shape[1] - 1], device=spacing.device)
+    state = _read(model, spacing, height, last)[:, 0]
+    cosine = F.cosine_similarity(state, model.memory.centroid, dim=-1)
+    return (cosine / model.memory.likeness.clamp(min=1e-6)).clamp(0, 1)
+
+
+def _read(model: SpacingMDN, spacing: Tensor, height: Tensor, at: Tensor) -> Tensor:
+    trace = Trace(probabilities=False)
+    model(spacing, height, at=at, trace=trace)
+    assert trace.read is not None
+    return trace.read.float()
 
 
 def save(model: SpacingMDN, folder: str | Path) -> None:

@@ -17,6 +17,7 @@ import math
 from itertools import count, islice
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zetalib import params
@@ -60,6 +61,19 @@ def arithmetic_frequencies(config: params.Model) -> Tensor:
     return torch.cat([first, ladder]).reshape(pairs, config.heads).T.contiguous()
 
 
+def running_sum(x: Tensor) -> Tensor:
+    """Cumulative sum along dimension 1, by doubling.
+
+    Deterministic on every device (`torch.cumsum` is not on CUDA), and entry j has nothing of later
+    ones in it, not even times zero.
+    """
+    step = 1
+    while step < x.shape[1]:
+        x = x + F.pad(x[:, :-step], (step, 0))
+        step *= 2
+    return x
+
+
 def height_offsets(spacing: Tensor, height: Tensor) -> Tensor:
     """tau: how far above the window's first zero each spacing ends.
 
@@ -74,7 +88,7 @@ def height_offsets(spacing: Tensor, height: Tensor) -> Tensor:
     float64 tensor, shape (B, T), in units of height
         Entry j depends on spacings 0 ... j only.
     """
-    return spacing.double().cumsum(1) / density(height.double())[:, None]
+    return running_sum(spacing.double()) / density(height.double())[:, None]
 
 
 def log_height(height: Tensor) -> Tensor:
