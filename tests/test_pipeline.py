@@ -27,6 +27,7 @@ SMALL = {
     "train": {"steps": 30, "warmup": 3, "eval_every": 10, "checkpoint_every": 10, "threads": 1},
     "evaluate": {"context": 16, "horizons": [5, 10]},
     "distill": {"samples": 300, "evaluations": 3000, "max_length": 8},
+    "diagnose": {"windows": 8, "positions": 8, "horizon": 10, "trajectories": 10},
 }
 STAGES = ["download", "decode", "unfold", "verify", "window"]
 STAGES += ["train", "calibrate", "evaluate", "distill"]
@@ -254,6 +255,9 @@ def test_plots_draw_and_say_what_to_see(clone, tmp_path):
         "coverage",
         "density",
         "forecasts",
+        "ablation",
+        "masking",
+        "similarity",
     }
     for name in drawn - {"forecasts"}:
         target = next(n for n in plots if Path(n).stem == name)
