@@ -27,9 +27,10 @@ SMALL = {
     "train": {"steps": 30, "warmup": 3, "eval_every": 10, "checkpoint_every": 10, "threads": 1},
     "evaluate": {"context": 16, "horizons": [5, 10]},
     "distill": {"samples": 300, "evaluations": 3000, "max_length": 8},
+    "diagnose": {"windows": 8, "positions": 8, "horizon": 10, "trajectories": 10},
 }
 STAGES = ["download", "decode", "unfold", "verify", "window"]
-STAGES += ["train", "calibrate", "evaluate", "distill"]
+STAGES += ["train", "calibrate", "evaluate", "distill", "diagnose"]
 
 
 def run(folder, *command, ok=True):
@@ -111,7 +112,7 @@ def test_scores_can_be_recomputed_from_the_forecasts_alone(clone):
 
 def test_an_experiment_runs_train_and_what_follows_and_nothing_before(clone):
     said = run(clone, "dvc", "exp", "run", "-S", "model.entropy_reg=0.01", "--name", "more-entropy")
-    assert stages_run(said) == ["train", "calibrate", "evaluate", "distill"]
+    assert stages_run(said) == ["train", "calibrate", "evaluate", "distill", "diagnose"]
     difference = run(clone, "dvc", "metrics", "diff")
     assert re.search(r"metrics/evaluate\.json +nll +-?\d", difference)
     assert re.search(r"model\.entropy_reg +0\.005 +0\.01", run(clone, "dvc", "params", "diff"))
@@ -254,6 +255,9 @@ def test_plots_draw_and_say_what_to_see(clone, tmp_path):
         "coverage",
         "density",
         "forecasts",
+        "ablation",
+        "masking",
+        "similarity",
     }
     for name in drawn - {"forecasts"}:
         target = next(n for n in plots if Path(n).stem == name)

@@ -298,6 +298,17 @@ class Distill(Section):
     seed: Count
 
 
+class Diagnose(Section):
+    """What the forecaster is made of, on the calibration split."""
+
+    windows: Annotated[int, Field(ge=8)]  # evenly spread over the split
+    positions: Annotated[int, Field(ge=4)]  # targets in a window, evenly spread
+    horizon: Annotated[int, Field(ge=2)]  # steps of the rollouts whose drift is measured
+    trajectories: Positive
+    permutations: Annotated[int, Field(ge=20)]  # of windows, for the null of the slot probe
+    seed: Count  # of those
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -314,6 +325,7 @@ class Params(Section):
     calibrate: Calibrate
     evaluate: Evaluate
     distill: Distill
+    diagnose: Diagnose
 
     @model_validator(mode="after")
     def _fits_together(self) -> Params:

@@ -1,0 +1,20 @@
+"""Stage diagnose: what the forecaster is made of, measured on the calibration split."""
+
+from zetalib import atomic, diagnostics, model, params, window
+from zetalib.errors import run_stage
+
+
+def main() -> None:
+    p = params.load()
+    network = model.load("data/model")
+    windows = window.load("data/windows", "calibration")
+    report, tables = diagnostics.diagnose(network, windows, p.diagnose, p.evaluate.context)
+    for name, table in tables.items():
+        content = table.to_csv(index=False).encode()
+        atomic.write_bytes(f"plots/diagnose/{name}.csv", content)
+    atomic.write_json("metrics/diagnose.json", report)
+    print(diagnostics.render(report))
+
+
+if __name__ == "__main__":
+    run_stage(main)
