@@ -1,12 +1,12 @@
 """Stage diagnose: what the forecaster is made of, measured on the calibration split."""
 
-from zetalib import atomic, diagnostics, model, params, window
+from zetalib import atomic, diagnostics, inversion, model, params, window
 from zetalib.errors import run_stage
 
 
 def main() -> None:
     p = params.load()
-    network = model.load("data/model")
+    network = model.load("data/model", inversion.load("data/inversion/calibration.safetensors"))
     windows = window.load("data/windows", "calibration")
     report, tables = diagnostics.diagnose(network, windows, p.diagnose, p.evaluate.context)
     for name, table in tables.items():

@@ -1,12 +1,12 @@
 """Stage evaluate: score the forecaster on the val tail, write the forecasts and the plots' data."""
 
-from zetalib import atomic, evaluate, forecasts, model, params, remedies, window
+from zetalib import atomic, evaluate, forecasts, inversion, model, params, remedies, window
 from zetalib.errors import run_stage
 
 
 def main() -> None:
     p = params.load().evaluate
-    network = model.load("data/model")
+    network = model.load("data/model", inversion.load("data/inversion/val.safetensors"))
     windows = window.load("data/windows", "val")
     found = forecasts.forecast(network, windows)
     forecasts.write("data/forecasts/val.parquet", found, "val")

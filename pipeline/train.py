@@ -5,7 +5,7 @@ Data-parallel on this machine by train.processes, anywhere by torchrun -m pipeli
 
 from functools import partial
 
-from zetalib import atomic, distributed, live, model, params, train, window
+from zetalib import atomic, distributed, inversion, live, model, params, train, window
 from zetalib.errors import run_stage
 
 CHECKPOINT = "data/checkpoints/train.pt"
@@ -18,6 +18,7 @@ def main() -> None:
         distributed.launch("pipeline.train", p.train.processes)
         return
     windows = window.load("data/windows", "train")
+    known = inversion.load("data/inversion/train.safetensors") if p.model.inversion else None
     with distributed.join(train.setup(p.train)) as group, live.following(p, LIVE, group) as watch:
         result = train.train(
             windows,
@@ -29,6 +30,7 @@ def main() -> None:
             partial(print, flush=True),
             watch,
             group,
+            known,
         )
     if group.rank == 0:
         model.save(result.model, "data/model")

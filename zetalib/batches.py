@@ -58,23 +58,27 @@ class Batches:
     windows : Windows
         Consecutive, so that together they are one record.
     p : zetalib.params.Train
-        `data` decides where the record is kept: on the device as float32, or mapped from its file,
+        `data` decides where the record is kept: on the device as `takes`, or mapped from its file,
         only what a step needs being read. Batches are the same to the bit.
     device : torch.device
         Where batches go.
+    takes : torch.dtype
+        Type of the spacings given out (:attr:`zetalib.model.SpacingMDN.takes`).
     """
 
-    def __init__(self, windows: Windows, p: params.Train, device: torch.device) -> None:
-        self.device, self._windows = device, windows
-        self.mode = _mode(p, 4 * windows.spacing.numel(), device)
+    def __init__(
+        self, windows: Windows, p: params.Train, device: torch.device, takes: torch.dtype
+    ) -> None:
+        self.device, self._windows, self._takes = device, windows, takes
+        self.mode = _mode(p, takes.itemsize * windows.spacing.numel(), device)
         record = windows.spacing
         if self.mode == "device":
-            record = record.to(device, torch.float32)
+            record = record.to(device, takes)
         self._cuts = record.flatten().unfold(0, windows.spacing.shape[1], 1)
 
     def __call__(self, starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Spacings float32 (B, T) and rounded heights (B,) of the windows from `starts` on."""
-        spacing = self._cuts[starts.to(self._cuts.device)].to(self.device, torch.float32)
+        """Spacings (B, T) and rounded heights (B,) of the windows from `starts` on."""
+        spacing = self._cuts[starts.to(self._cuts.device)].to(self.device, self._takes)
         return spacing, self._windows.heights(starts).to(self.device)
 
 

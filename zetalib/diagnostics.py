@@ -85,11 +85,11 @@ class Targets:
         at = torch.linspace(0, length - 1, min(positions, length)).round().long()
         y = spacing[:, 1:][:, at].numpy()
         height = rounded_height(windows.gamma[chosen])
-        return Targets(spacing[:, :-1].float(), height, at, y)
+        return Targets(spacing[:, :-1], height, at, y)
 
     def batches(self, size: int = 16) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Spacing, height and truth (float32) of `size` windows at a time."""
-        whole = (self.spacing, self.height, torch.from_numpy(self.y).float())
+        """Spacing, height and truth (float64) of `size` windows at a time."""
+        whole = (self.spacing, self.height, torch.from_numpy(self.y))
         return list(zip(*(torch.split(a, size) for a in whole), strict=True))
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from zetalib import atomic
 from zetalib.errors import ZetaError
+from zetalib.inversion import Sliding
 from zetalib.memory import Intervention
 from zetalib.mixture import Mixture
 from zetalib.model import SpacingMDN, similarity_gate
@@ -71,7 +72,7 @@ def forecast_windows(
     device = next(model.parameters()).device
     parts = []
     for i in range(0, len(spacing), batch):
-        x = spacing[i : i + batch, :-1].to(device, torch.float32)
+        x = spacing[i : i + batch, :-1].to(device, model.takes)
         found = model(x, height[i : i + batch].to(device), intervene=intervene)
         parts.append(to_mixture(found))
     return Mixture(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("pi", "mu", "sigma")))
@@ -86,17 +87,21 @@ def next_spacing(
     like the training data (:func:`zetalib.model.similarity_gate`).
     """
     device = next(model.parameters()).device
+    sliding = Sliding() if model.config.inversion else None
 
     @torch.no_grad()
     def forecast(context: Floats, height: Floats) -> Mixture:
         model.eval()
-        x = torch.from_numpy(context).to(device, torch.float32)
+        x = torch.from_numpy(context).to(device, model.takes)
         last = torch.tensor([x.shape[1] - 1], device=device)
         h = torch.from_numpy(height).to(device)
         done = intervene
         if gated:
             done = replace(intervene or Intervention(), gate=similarity_gate(model, x, h))
-        found = model(x, h, at=last, intervene=done)
+        inverted = None
+        if sliding is not None:
+            inverted = torch.from_numpy(sliding(context, height)).to(device)
+        found = model(x, h, at=last, intervene=done, inverted=inverted)
         log_pi, mu, sigma = (part[:, 0] for part in found)
         return to_mixture((log_pi, mu, sigma))
 

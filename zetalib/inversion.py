@@ -21,19 +21,23 @@ stretch and no constant fitted to zeros.
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import starmap
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  numba calls it; loaded here so that threads are set
+import safetensors.numpy
+import scipy.linalg.cython_blas
 import scipy.linalg.cython_lapack  # noqa: F401
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from zetalib import atomic
 from zetalib.errors import ZetaError
-from zetalib.tables import Map
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -42,6 +46,7 @@ LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6])  # noise, in mean spacings / pi
 SEARCH = 40  # stretches up to so many zeros are also solved from scratch
 COLUMNS = ("spacing", "sd", "middle", "middle_sd", "coarse", "coarse_sd", "misfit")
 MIDDLE = 1  # the level whose forecast is the middle one; level 0 gives the coarse one
+KEY = 8  # spacings that tell stretches apart, most of the time
 ROUNDING = 1e-14  # added to the diagonal of what Cholesky gets
 LANES = 8  # zeros worked on at a time: what AVX-512 holds
 REMAINDER = np.array([0.05, 0.03, 0.01, 0.003])  # prior sd of R's coefficients in h / SPAN
@@ -104,12 +109,12 @@ def sums(terms: int) -> Sums:
             multiples[multiples == 0] = n
     primes = np.flatnonzero(factor == np.arange(terms + 1))
     primes = primes[primes > 1]
-    n = np.arange(terms + 1)
+    number = np.arange(terms + 1)
     rest = np.zeros(terms + 1, np.int64)
-    rest[2:] = n[2:] // factor[2:]
+    rest[2:] = number[2:] // factor[2:]
     prime = np.searchsorted(primes, factor)
     weight = np.zeros(terms + 1)
-    weight[1:] = 2 / np.sqrt(n[1:])
+    weight[1:] = 2 / np.sqrt(number[1:])
     start, slope = [0, 0], []
     for m in range(1, terms + 1):
         for p in primes[primes <= terms // m]:
@@ -118,7 +123,7 @@ def sums(terms: int) -> Sums:
                 power, left = power + 1, left // p
             slope.append(power * weight[p * m])
         start.append(len(slope))
-    log_n = np.log(np.maximum(n, 1))
+    log_n = np.log(np.maximum(number, 1))
     return Sums(np.log(primes), rest, prime, weight, log_n, np.array(start), np.array(slope))
 
 
@@ -212,7 +217,7 @@ def _rows(x, first, count, tables, state, derivatives) -> None:  # type: ignore[
 
 
 @numba.njit(**KERNEL)
-def _misfit(x, low, n, noise, state) -> float:  # type: ignore[no-untyped-def]
+def _misfit(x, low, n, noise, state):  # type: ignore[no-untyped-def]
     total = 0.0
     for j in range(low, n):
         total += state.z[j] ** 2 / (state.slope[j] ** 2 + 1)
@@ -318,7 +323,7 @@ def _fit(x, low, n, noise, steps, tables, state):  # type: ignore[no-untyped-def
 
 
 @numba.njit(**KERNEL)
-def _deviation(at, low, n, noise, state) -> float:  # type: ignore[no-untyped-def]
+def _deviation(at, low, n, noise, state):  # type: ignore[no-untyped-def]
     """Standard deviation of Z at column `at` under the posterior (Laplace)."""
     size, variance, prior = len(state.prior), noise * noise, state.prior
     row = state.rows[at]
@@ -490,6 +495,40 @@ def _state(tables: Sums, rho: float, curve: float, room: int) -> State:
     return state
 
 
+class Sliding:
+    """Forecasts along contexts that slide: each new spacing costs a step, not a stretch.
+
+    Given the contexts of the call before, moved on by one, it goes on from the solutions it had;
+    given others it starts anew. A token's forecasts are those made when it was the last one.
+    """
+
+    def __init__(self) -> None:
+        self._before = np.empty((0, 0))
+        self._found = np.empty((0, 0, len(COLUMNS)))
+        self._followers: list[Follower] = []
+
+    def __call__(self, contexts: Floats, height: Floats) -> Floats:
+        """Contexts (B, T), heights (B,) of their first zeros: shape (B, T, 7)."""
+        b, t = contexts.shape
+        goes_on = self._before.shape == (b, t) and self._followers[0].left > 0
+        if goes_on and np.array_equal(contexts[:, :-1], self._before[:, 1:]):
+            new = [s[-1:] for s in contexts]
+            kept = self._found[:, 1:]
+        else:
+            self._followers = [Follower(h, 4 * t, t) for h in height.tolist()]
+            new, kept = list(contexts), np.empty((b, 0, len(COLUMNS)))
+        calls = zip(self._followers, new, strict=True)
+        pushed = np.stack(together(calls, Follower.push))
+        self._before, self._found = contexts.copy(), np.concatenate([kept, pushed], 1)
+        return self._found
+
+
+def together(calls: Iterable[tuple[Any, ...]], function: Callable[..., Any]) -> list[Any]:
+    """Call `function` with each of `calls` on all cores: the kernels hold no lock."""
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda arguments: function(*arguments), calls))
+
+
 def follow(spacing: Floats, height: float) -> Floats:
     """Forecasts along one stretch: row t, of shape (7,), from spacings 0 ... t alone.
 
@@ -501,11 +540,71 @@ def follow(spacing: Floats, height: float) -> Floats:
     return Follower(height, len(spacing)).push(spacing)
 
 
-def forecasts(spacing: Floats, height: Floats, run: Map = starmap) -> Floats:
-    """:func:`follow` for many stretches, shape (W, T), with heights (W,): shape (W, T, 7).
+def forecasts(spacing: Floats, height: Floats) -> Floats:
+    """:func:`follow` for many stretches, shape (W, T), with heights (W,): shape (W, T, 7)."""
+    return np.stack(together(zip(spacing, height.tolist(), strict=True), follow))
 
-    `run` maps over them: the kernels hold no lock, threads speed them up.
+
+class Known:
+    """Forecasts by stretch: what was computed before is not computed again.
+
+    A forecast depends on nothing but its stretch and the height, so that this changes no result.
     """
-    with threadpool_limits(1, "blas"):
-        found = list(run(follow, zip(spacing, height.tolist(), strict=True)))
-    return np.stack(found)
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[float, bytes], tuple[Floats, Floats]] = {}
+
+    def __deepcopy__(self, _: object) -> Known:
+        return self  # nothing in it belongs to one model
+
+    def __call__(self, spacing: Floats, height: Floats) -> Floats:
+        """As :func:`forecasts`."""
+        found = [self._look_up(s, h) for s, h in zip(spacing, height.tolist(), strict=True)]
+        missing = [i for i, known in enumerate(found) if known is None]
+        if missing:
+            new = forecasts(spacing[missing], height[missing])
+            for i, computed in zip(missing, new, strict=True):
+                found[i] = computed
+        return np.stack([known for known in found if known is not None])
+
+    def _look_up(self, spacing: Floats, height: float) -> Floats | None:
+        known = self._found.get((height, spacing[:KEY].tobytes()))
+        t = len(spacing)
+        if known is None or not np.array_equal(known[0][:t], spacing):
+            return None
+        return known[1][:t]
+
+    def add(self, spacing: Floats, height: Floats, found: Floats) -> None:
+        """Keep forecasts `found` (W, T, 7) of stretches (W, T) at rounded heights (W,)."""
+        for s, h, f in zip(spacing, height.tolist(), found, strict=True):
+            self._found[h, s[:KEY].tobytes()] = (s, f)
+
+
+def save(path: str | Path, spacing: Floats, height: Floats, found: Floats) -> None:
+    """Keep forecasts in a file, for :func:`load`."""
+    arrays = {"spacing": spacing, "height": height, "forecasts": found}
+    content = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()})
+    atomic.write_bytes(path, content)
+
+
+def load(*paths: str | Path) -> Known:
+    """What files written by :func:`save` hold.
+
+    Raises
+    ------
+    ZetaError
+        If a file is missing, damaged or of another form.
+    """
+    known = Known()
+    for path in paths:
+        try:
+            arrays = safetensors.numpy.load_file(path)
+            spacing, height, found = (arrays[k] for k in ("spacing", "height", "forecasts"))
+        except (OSError, KeyError, safetensors.SafetensorError) as error:
+            problem = f"not a file of inversions ({' '.join(str(error).split())})"
+            raise ZetaError(path, problem, "Run `dvc repro -f invert`.") from None
+        if found.shape != (*spacing.shape, len(COLUMNS)) or len(height) != len(spacing):
+            problem = f"forecasts of shape {found.shape} for windows of shape {spacing.shape}"
+            raise ZetaError(path, problem, "Run `dvc repro -f invert`.")
+        known.add(spacing, height, found)
+    return known

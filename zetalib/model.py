@@ -26,11 +26,12 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from zetalib import atomic, params
+from zetalib import atomic, inversion, params
 from zetalib.errors import ZetaError
 from zetalib.memory import Intervention, Link, Memory, Statistics
 from zetalib.positions import Rotary, Rotation, height_offsets, log_height, rotate
 
+FEATURES = 11  # of the inversion, told to a token
 SCALE = 0.41  # std of spacings: inputs reach the network at unit scale
 CHUNK = 32  # positions whose postfix slots attend in one go: their mask grows with the square
 
@@ -188,6 +189,10 @@ class SpacingMDN(nn.Module):
         self.blocks = nn.ModuleList(Block(width, config.heads, i) for i in range(config.layers))
         self.norm = nn.RMSNorm(width)
         self.head = nn.Linear(width, 3 * config.components)
+        self.prior: nn.Linear | None = None
+        self.known = inversion.Known()
+        if config.inversion:
+            self.prior = nn.Linear(FEATURES, width)
         self.memory: Memory | None = None
         self.link: Link | None = None
         if memory.kind != "none":
@@ -214,8 +219,25 @@ class SpacingMDN(nn.Module):
         with torch.no_grad():  # components start spread over the support of a spacing
             self.head.bias[k : 2 * k] = torch.linspace(0.2, 2.0, k) - self.centre
             self.head.bias[2 * k :] = -1.0
+            if config.inversion:
+                self._anchor_head()
         if self.link is not None:
             self.link.start_closed()
+
+    def _anchor_head(self) -> None:
+        """Half of the Gaussians start on the fine forecast, a quarter on the middle one."""
+        k = self.config.components
+        fine, middle = k // 2, k // 4
+        bias = torch.zeros(3, k)
+        bias[2, :fine] = torch.linspace(-1.5, 2.0, fine)
+        bias[2, fine : fine + middle] = torch.linspace(-0.5, 1.0, middle)
+        bias[1, fine + middle :] = torch.linspace(-1.0, 1.0, k - fine - middle)
+        self.head.bias.copy_(bias.flatten())
+
+    @property
+    def takes(self) -> torch.dtype:
+        """Type spacings come in: the inversion uses all their digits."""
+        return torch.float64 if self.config.inversion else torch.float32
 
     @property
     def centre(self) -> float:
@@ -230,22 +252,26 @@ class SpacingMDN(nn.Module):
         at: Tensor | None = None,
         trace: Trace | None = None,
         intervene: Intervention | None = None,
+        inverted: Tensor | None = None,
     ) -> Forecast:
         """Forecast the spacing after every position.
 
         Parameters
         ----------
-        spacing : float32 tensor, shape (B, T), T <= context, in mean spacings
+        spacing : tensor of type `takes`, shape (B, T), T <= context, in mean spacings
         height : float64 tensor, shape (B,)
             Of the zero before the first spacing, rounded (:func:`zetalib.window.rounded_height`).
         at : int64 tensor, shape (P,)
             Positions to forecast after; None: all T of them.
         trace : filled with what happens inside
         intervene : what is done to the model's parts
+        inverted : float64 tensor, shape (B, T, 7)
+            With `config.inversion`, what :mod:`zetalib.inversion` says after each position; None:
+            it is looked up in `known`, or computed.
 
         Returns
         -------
-        log_pi, mu, sigma : float32 tensors, shape (B, T, K), or (B, P, K) with `at`
+        log_pi, mu, sigma : tensors of type `takes`, shape (B, T, K), or (B, P, K) with `at`
             Entry t forecasts spacing t + 1 from spacings 0 ... t of its own row; in mean spacings
             whatever `target` is.
         """
@@ -258,6 +284,10 @@ class SpacingMDN(nn.Module):
             )
         intervene = Intervention() if intervene is None else intervene
         x, offset = self._embedded(spacing, height)
+        if self.prior is not None:
+            if inverted is None:
+                inverted = self._invert(spacing, height)
+            x = x + self.prior(features(spacing, inverted))
         states: Tensor | None
         if self.memory_config.kind == "postfix":
             read, states = self._postfix(x, offset, at, trace, intervene)
@@ -271,9 +301,33 @@ class SpacingMDN(nn.Module):
             kept = intervene.kept(states.shape[2], states.device)
             scale = _on(intervene.scale(t, at), read.device)
             read = self.link(read, self.memory.summary(states, kept), scale)
-        log_pi, mu, sigma = self.head(read).float().chunk(3, -1)
+        log_pi, mu, sigma = self.head(read).to(self.takes).chunk(3, -1)
         sigma = F.softplus(sigma) + self.config.sigma_floor
-        return F.log_softmax(log_pi, -1), mu + self.centre, sigma
+        log_pi = F.log_softmax(log_pi, -1)
+        if inverted is None:
+            return log_pi, mu + self.centre, sigma
+        anchor, unit = self._anchors(inverted if at is None else inverted[:, at])
+        return log_pi, anchor + unit * mu, unit * sigma
+
+    @torch.no_grad()
+    def _invert(self, spacing: Tensor, height: Tensor) -> Tensor:
+        found = self.known(spacing.detach().cpu().numpy(), height.cpu().numpy())
+        return torch.from_numpy(found).to(spacing.device)
+
+    def _anchors(self, inverted: Tensor) -> tuple[Tensor, Tensor]:
+        """Origin and unit of each Gaussian's mean and sigma, (B, P, K), in mean spacings.
+
+        Half of them speak of the distance from the fine forecast in its standard deviations, a
+        quarter of that from the middle one, the others of spacings.
+        """
+        k = self.config.components
+        of = torch.full((k,), 2, device=inverted.device)
+        of[: k // 2] = 0
+        of[k // 2 : k // 2 + k // 4] = 1
+        whole = torch.ones_like(inverted[..., 0])
+        anchor = torch.stack([inverted[..., 0], inverted[..., 2], whole], -1)
+        unit = torch.stack([inverted[..., 1], inverted[..., 3], SCALE * whole], -1)
+        return anchor[..., of], unit[..., of]
 
     def _embedded(self, spacing: Tensor, height: Tensor) -> tuple[Tensor, Tensor | None]:
         """Tokens (B, T, width) and, for rotary positions, their offsets (B or 1, T)."""
@@ -418,6 +472,37 @@ class SpacingMDN(nn.Module):
         return y.reshape(b, p, slots, -1)
 
 
+def features(spacing: Tensor, inverted: Tensor) -> Tensor:
+    """What a token is told of the inversion after its spacing, at about unit scale.
+
+    The three forecasts, logs of their deviations, how far they lie apart, the misfit, and how far
+    the forecasts made one position earlier were from this token's spacing.
+
+    Parameters
+    ----------
+    spacing : shape (B, T)
+    inverted : shape (B, T, 7)
+
+    Returns
+    -------
+    float32 tensor, shape (B, T, 11)
+        Row t depends on rows up to t of both.
+    """
+    fine, middle, coarse = inverted[..., 0], inverted[..., 2], inverted[..., 4]
+    sds = inverted[..., 1:6:2]
+    earlier = F.pad(inverted[:, :-1], (0, 0, 1, 0), value=1.0)
+    surprise = (spacing[..., None] - earlier[..., 0:4:2]) / earlier[..., 1:4:2]
+    parts = [
+        (inverted[..., 0:6:2] - 1) / SCALE,
+        sds.log() / 4 + 1,
+        torch.asinh((middle - fine) / inverted[..., 3])[..., None],
+        torch.asinh((coarse - fine) / inverted[..., 5])[..., None],
+        (torch.log1p(inverted[..., 6]) / 4 - 1)[..., None],
+        torch.asinh(surprise) / 2,
+    ]
+    return torch.cat(parts, -1).float()
+
+
 def _watch_sequence(trace: Trace, slots: int, weight: Tensor) -> None:
     trace.attention.append(weight)
     if slots:
@@ -511,8 +596,10 @@ def save(model: SpacingMDN, folder: str | Path) -> None:
         atomic.write_json(aside / "config.json", config)
 
 
-def load(folder: str | Path) -> SpacingMDN:
+def load(folder: str | Path, known: inversion.Known | None = None) -> SpacingMDN:
     """Load a saved model; no code of the file runs (safetensors).
+
+    `known`: inversions computed before, for a model that starts from them.
 
     Raises
     ------
@@ -545,6 +632,8 @@ def load(folder: str | Path) -> SpacingMDN:
             problem = f"tensor {name}: {_shape(found, name)}, config.json wants "
             raise ZetaError(path, problem + _shape(expected, name), again)
     model.load_state_dict(weights)
+    if known is not None:
+        model.known = known
     return model.eval()
 
 

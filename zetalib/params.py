@@ -138,6 +138,12 @@ class Window(Section):
     calibration_fraction: Fraction  # of all windows, those just below the val tail
 
 
+class Invert(Section):
+    """For which windows the zeros are solved as an inverse problem (zetalib.inversion)."""
+
+    skip_lowest: Annotated[float, Field(ge=0, lt=1)]  # of the training windows, not solved
+
+
 class Model(Section):
     """A causal transformer with a head of K Gaussians: one network, its parts chosen apart."""
 
@@ -151,6 +157,7 @@ class Model(Section):
     components: Positive  # K
     sigma_floor: Rate  # smallest sigma, in mean spacings
     target: Literal["spacing", "residual"]
+    inversion: bool  # start from the forecasts of zetalib.inversion; the network learns the density
     entropy_reg: NotNegative  # loss = NLL - entropy_reg * H(pi)
 
     @model_validator(mode="after")
@@ -318,6 +325,7 @@ class Params(Section):
     unfold: Unfold
     verify: Verify
     window: Window
+    invert: Invert
     model: Model
     memory: Memory
     losses: Losses
@@ -346,6 +354,14 @@ class Params(Section):
             raise ValueError("evaluate.fade and evaluate.gate need a memory")
         if rolls and self.losses.drift_horizon + self.model.lags >= length:
             raise ValueError(f"losses.drift_horizon leaves no context of window.length {length}")
+        if self.model.inversion and rolls:
+            raise ValueError("losses on rollouts are not for model.inversion: each step is a solve")
+        if self.model.inversion and self.train.shift:
+            raise ValueError(
+                "train.shift must be false with model.inversion: it solves windows once"
+            )
+        if self.model.inversion and self.train.skip_lowest < self.invert.skip_lowest:
+            raise ValueError("train.skip_lowest is below invert.skip_lowest: windows not solved")
         if self.distill.lags >= length:
             raise ValueError(f"distill.lags must be below window.length {length}")
         return self

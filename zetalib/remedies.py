@@ -39,7 +39,7 @@ def _gated(network: SpacingMDN, fade: float) -> Forecaster:
     device = next(network.parameters()).device
 
     def forecast(context: Floats, height: Floats) -> Mixture:
-        spacing = torch.from_numpy(context).to(device, torch.float32)
+        spacing = torch.from_numpy(context).to(device, network.takes)
         gate = similarity_gate(network.eval(), spacing, torch.from_numpy(height).to(device))
         return next_spacing(network, Intervention(fade=fade, gate=gate))(context, height)
 

@@ -30,6 +30,7 @@ from zetalib import batches, losses, memory, params
 from zetalib.batches import Batches
 from zetalib.distributed import ALONE, Group
 from zetalib.errors import ZetaError
+from zetalib.inversion import Known
 from zetalib.model import SpacingMDN, learn_centroid, nll
 from zetalib.optimizers import Optimizers, learning_rate, move_average, progress
 from zetalib.window import Windows, save_tensors
@@ -125,7 +126,7 @@ def mean_nll(model: SpacingMDN, windows: Windows, device: torch.device, batch: i
     total = 0.0
     for i in range(0, len(windows), batch):
         part = windows[i : i + batch]
-        x = part.spacing.to(device, torch.float32)
+        x = part.spacing.to(device, model.takes)
         forecast = model(x[:, :-1], part.heights().to(device))
         total += float(nll(forecast, x[:, 1:]).double().sum())
     return total / (len(windows) * (windows.spacing.shape[1] - 1))
@@ -141,6 +142,7 @@ def train(
     log: Log = print,
     watch: Watch | None = None,
     group: Group = ALONE,
+    known: Known | None = None,
 ) -> Result:
     """Train a forecaster on `windows` (the training split) and return the best one found.
 
@@ -158,6 +160,8 @@ def train(
     ----------
     watch : callable, optional
         Is given each point of the curve as it comes.
+    known : Known, optional
+        Inversions computed before, for a model that starts from them.
     group : Group
         The processes that train together; rank 0 alone logs, is watched and writes. Each returns
         the same result.
@@ -177,9 +181,11 @@ def train(
     length = windows.spacing.shape[1]
     model = SpacingMDN(m, memory_params, length - 1).to(device)
     optimizers = Optimizers(model, p, memory_params.lr)
+    if known is not None:
+        model.known = known
     shown = copy.deepcopy(model) if p.ema else model  # what is evaluated and kept
     fit, dev = batches.split_dev(windows, p)
-    draw = Batches(fit, p, device)
+    draw = Batches(fit, p, device, model.takes)
     forward = compiled(model, p, device, log)
     state = _State.resume(checkpoint, key, model, shown, optimizers, group, device, log)
     tokens_per_step = p.batch * (length - 1)
@@ -276,7 +282,7 @@ def train(
     model.load_state_dict(state.best)
     if model.memory is not None:
         some = fit[:: math.ceil(len(fit) / _CENTROID)]
-        spacing = some.spacing.to(device, torch.float32)
+        spacing = some.spacing.to(device, model.takes)
         learn_centroid(model.eval(), spacing[:, :-1], some.heights().to(device))
     return Result(
         model.eval(), state.best_nll, state.best_step, state.step, state.curve, state.seconds

@@ -1,0 +1,20 @@
+"""Stage invert: solve windows as an inverse problem, for the models that start from its forecasts."""
+
+from zetalib import inversion, params, window
+from zetalib.errors import run_stage
+
+
+def main() -> None:
+    p = params.load().invert
+    for split in window.SPLITS:
+        windows = window.load("data/windows", split)
+        if split == "train":
+            windows = windows[int(len(windows) * p.skip_lowest) :]
+        spacing, height = windows.spacing.numpy(), windows.heights().numpy()
+        found = inversion.forecasts(spacing[:, :-1], height)
+        inversion.save(f"data/inversion/{split}.safetensors", spacing[:, :-1], height, found)
+        print(f"{split}: {len(windows)} windows solved", flush=True)
+
+
+if __name__ == "__main__":
+    run_stage(main)
