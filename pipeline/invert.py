@@ -1,4 +1,4 @@
-"""Stage invert: solve windows as an inverse problem, for the models that start from its forecasts."""
+"""Stage invert: solve windows as an inverse problem, for models that start from its forecasts."""
 
 from zetalib import inversion, params, window
 from zetalib.errors import run_stage
@@ -8,8 +8,8 @@ def main() -> None:
     p = params.load().invert
     for split in window.SPLITS:
         windows = window.load("data/windows", split)
-        if split == "train":
-            windows = windows[int(len(windows) * p.skip_lowest) :]
+        skipped = p.skip_lowest * (split == "train") if p.solve else 1.0
+        windows = windows[int(len(windows) * skipped) :]
         spacing, height = windows.spacing.numpy(), windows.heights().numpy()
         found = inversion.forecasts(spacing[:, :-1], height)
         inversion.save(f"data/inversion/{split}.safetensors", spacing[:, :-1], height, found)

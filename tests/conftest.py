@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from zetalib import fixed, manifest, params, platt
+from zetalib import experiments, fixed, manifest, params, platt
 from zetalib.platt import Block, Header
 
 settings.register_profile("zetalib", deadline=None, derandomize=True)
@@ -24,7 +24,8 @@ def lmfdb_file(tmp_path):
 
 @pytest.fixture
 def defaults():
-    return params.load(ROOT / "params.yaml")
+    """The parameters of the network alone: a model that solves windows first takes its time."""
+    return experiments.resolve("network-only", None, ROOT / "experiments", ROOT / "params.yaml")
 
 
 def changed(section, **changes):

@@ -166,8 +166,18 @@ def test_windows_join_into_longer_ones_of_the_same_record(workspace):
     assert torch.equal(longer.spacing.ravel(), fit.spacing.ravel()[: len(longer) * 96])
     assert torch.equal(longer.n, fit.n[: len(longer) * 3 : 3])
     assert torch.equal(longer.gamma, fit.gamma[: len(longer) * 3 : 3])
-    with pytest.raises(ZetaError, match="48 is no multiple of 32"):
+    with pytest.raises(ZetaError, match="48 neither divides 32"):
         results.recut(fit, 48)
+
+
+def test_windows_are_cut_into_shorter_ones_of_the_same_record(workspace):
+    fit = window.load(workspace / "data/windows", "train")
+    shorter = results.recut(fit, 8)
+    assert torch.equal(shorter.spacing.ravel(), fit.spacing.ravel())
+    assert torch.equal(shorter.n[:5], fit.n[0] + 8 * torch.arange(5))
+    assert torch.equal(shorter.gamma[::4], fit.gamma)
+    assert (shorter.gamma.diff() > 0).all()
+    assert results.recut(shorter, 32).spacing.shape == fit.spacing.shape
 
 
 def test_runs_share_processes_and_weights_and_failures_are_named(workspace):
@@ -178,7 +188,7 @@ def test_runs_share_processes_and_weights_and_failures_are_named(workspace):
     said = []
     with pytest.raises(ZetaError, match="1 failed: E0-mini-9"):
         results.execute_all([*runs, results.Run("E0", "mini", 9, bad)], 2, said.append)
-    assert "48 is no multiple of 32" in said[0]
+    assert "48 neither divides 32" in said[0]
     assert {r["experiment"] for r in results.read()} == {"Q3", "Q3-fade", "E0"}
     assert not (workspace / "data/results/Q3-fade-mini-1/model").exists()
     assert "done:" in (workspace / "data/results/E0-mini-1/log.txt").read_text()

@@ -2,7 +2,8 @@
 
 Near height T (Riemann-Siegel, REFERENCE part 2 item 7)
 
-    Z(u) = 2 sum_{n <= N} Re[ a_n e^{i (pi u + theta0 - h(u) log n)} ] / sqrt(n) + R(u),   N = sqrt(T / 2 pi),
+    Z(u) = 2 sum_{n <= N} Re[ a_n e^{i (pi u + theta0 - h(u) log n)} ] / sqrt(n) + R(u),
+    N = sqrt(T / 2 pi),
 
 with u the unfolded coordinate, h(u) the height, both from the first zero of the stretch, and a
 completely multiplicative: a_n = product of a_p over the primes of n. The zeros of the stretch say

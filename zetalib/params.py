@@ -141,6 +141,7 @@ class Window(Section):
 class Invert(Section):
     """For which windows the zeros are solved as an inverse problem (zetalib.inversion)."""
 
+    solve: bool  # false: for none
     skip_lowest: Annotated[float, Field(ge=0, lt=1)]  # of the training windows, not solved
 
 
@@ -356,6 +357,8 @@ class Params(Section):
             raise ValueError(f"losses.drift_horizon leaves no context of window.length {length}")
         if self.model.inversion and rolls:
             raise ValueError("losses on rollouts are not for model.inversion: each step is a solve")
+        if self.model.inversion and not self.invert.solve:
+            raise ValueError("model.inversion needs invert.solve")
         if self.model.inversion and self.train.shift:
             raise ValueError(
                 "train.shift must be false with model.inversion: it solves windows once"

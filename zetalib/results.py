@@ -29,6 +29,7 @@ from zetalib import (
     evaluate,
     experiments,
     forecasts,
+    inversion,
     model,
     params,
     remedies,
@@ -37,13 +38,14 @@ from zetalib import (
     window,
 )
 from zetalib.errors import ZetaError
-from zetalib.window import Windows
+from zetalib.window import Windows, density
 
 Log = Callable[[str], None]
 
 RECORDS = Path("metrics/results")
 SCRATCH = Path("data/results")
 WINDOWS = Path("data/windows")
+INVERTED = Path("data/inversion")
 PERTURBED_FROM = 40  # positions whose inputs are exchanged to see which forecasts move
 PERTURBED_WINDOWS = 16
 # Values are in the key themselves; these modules decide no number besides.
@@ -128,11 +130,22 @@ def splits(p: params.Window, stand_in: bool, folder: Path = WINDOWS) -> tuple[Wi
 
 
 def recut(windows: Windows, length: int) -> Windows:
-    """Consecutive windows joined into longer ones; what fills no window at the top is left out."""
+    """Consecutive windows joined into longer ones, or each cut into shorter ones.
+
+    What fills no window at the top is left out.
+    """
     had = windows.spacing.shape[1]
+    if had % length == 0:
+        parts = had // length
+        first = torch.arange(0, had, length)
+        earlier = torch.cat([torch.zeros(len(windows), 1), windows.spacing.cumsum(1)], 1)[:, first]
+        gamma = windows.gamma[:, None] + earlier / density(windows.gamma)[:, None]
+        n = windows.n[:, None] + first
+        return Windows(windows.spacing.reshape(-1, length), n.flatten(), gamma.flatten())
     many, rest = divmod(length, had)
     if rest or not many:
-        problem = f"{length} is no multiple of {had}, the length of the windows there are"
+        problem = f"{length} neither divides {had}, the length of the windows there are, nor the"
+        problem += " other way round"
         raise ZetaError("window.length", problem, "Choose one, or run the window stage anew.")
     kept = len(windows) // many * many
     spacing = windows.spacing[:kept].reshape(-1, length)
@@ -161,7 +174,7 @@ def execute(run: Run, log: Log = print) -> dict[str, Any]:
         "command": run.command,
         "params": run.params.model_dump(include=set(_DECIDING)),
         **{name: training[name] for name in training if name != "key"},
-        **scores(model.load(folder / "model"), tail, run.params),
+        **scores(model.load(folder / "model", _known(run.params.model)), tail, run.params),
     }
     atomic.write_json(run.record, record)
     s = record["scores"]
@@ -180,7 +193,9 @@ def _trained(run: Run, fit: Windows, key: str, log: Log) -> Path:
             return found.parent
     p, folder = run.params, run.scratch
     checkpoint = folder / "train.pt"
-    result = train.train(fit, p.model, p.memory, p.losses, p.train, checkpoint, log)
+    result = train.train(
+        fit, p.model, p.memory, p.losses, p.train, checkpoint, log, known=_known(p.model)
+    )
     model.save(result.model, folder / "model")
     training = {
         "key": key,
@@ -195,6 +210,12 @@ def _trained(run: Run, fit: Windows, key: str, log: Log) -> Path:
     atomic.write_json(folder / "training.json", training)
     train.discard(checkpoint)
     return folder
+
+
+def _known(p: params.Model) -> inversion.Known:
+    """What the invert stage solved; other windows are solved as they come."""
+    paths = sorted(INVERTED.glob("*.safetensors")) if p.inversion else []
+    return inversion.load(*paths)
 
 
 def scores(network: model.SpacingMDN, tail: Windows, p: params.Params) -> dict[str, Any]:
