@@ -3,16 +3,15 @@
 Near height T (Riemann-Siegel, REFERENCE part 2 item 7)
 
     Z(u) = 2 sum_{n <= N} Re[ a_n e^{i (pi u + theta0 - h(u) log n)} ] / sqrt(n) + R(u),
-    N = sqrt(T / 2 pi),
 
-with u the unfolded coordinate, h(u) the height, both from the first zero of the stretch, and a
-completely multiplicative: a_n = product of a_p over the primes of n. The zeros of the stretch say
-Z(u_j) = 0: one equation each for one complex a_p a prime p <= N, the phase theta0, the scale of
-h (T is known to three digits only) and a slow remainder R. All a_p = p^{-iT} have modulus one; here
-they are free, with the prior E|a_p|^2 = 1, so that a prime not resolved yet fades out instead of
-speaking at random. That, and lowering the noise of the equations step by step from an
-explicit-formula start (item 3), is what makes the solution findable: at height 10^6 most stretches
-of 60 zeros are solved to three digits, of 100 to five.
+with N = sqrt(T / 2 pi), u the unfolded coordinate, h(u) the height, both from the first zero of
+the stretch, and a completely multiplicative: a_n = product of a_p over the primes of n. The zeros
+of the stretch say Z(u_j) = 0: one equation each for one complex a_p a prime p <= N, the phase
+theta0, the scale of h (T is known to three digits only) and a slow remainder R. All a_p = p^{-iT}
+have modulus one; here they are free, with the prior E|a_p|^2 = 1, so that a prime not resolved yet
+fades out instead of speaking at random. That, and lowering the noise of the equations step by step
+from an explicit-formula start (item 3), is what makes the solution findable: at height 10^6 most
+stretches of 60 zeros are solved to three digits, of 100 to five.
 
 The forecast of the next spacing is the next sign change of Z, its standard deviation the one of
 Z there under the posterior's curvature (Laplace), divided by the slope. It uses no zero beyond the
@@ -39,6 +38,7 @@ from threadpoolctl import threadpool_limits
 
 from zetalib import atomic
 from zetalib.errors import ZetaError
+from zetalib.lanes import WIDTH, every, get, nearest, put
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -49,10 +49,11 @@ COLUMNS = ("spacing", "sd", "middle", "middle_sd", "coarse", "coarse_sd", "misfi
 MIDDLE = 1  # the level whose forecast is the middle one; level 0 gives the coarse one
 KEY = 8  # spacings that tell stretches apart, most of the time
 ROUNDING = 1e-14  # added to the diagonal of what Cholesky gets
-LANES = 8  # zeros worked on at a time: what AVX-512 holds
 REMAINDER = np.array([0.05, 0.03, 0.01, 0.003])  # prior sd of R's coefficients in h / SPAN
 SPAN = 70.0
 SCALE = 2e-4  # prior sd of the relative error of h: T to three digits at 10^6
+SINE = np.array([(-1.0) ** k / math.factorial(2 * k + 1) for k in range(8)])[::-1].copy()
+COSINE = np.array([(-1.0) ** k / math.factorial(2 * k) for k in range(8)])[::-1].copy()
 KERNEL = {"fastmath": True, "nogil": True, "cache": True}
 
 
@@ -61,8 +62,11 @@ class State(NamedTuple):
 
     `constants`: mean density, curvature of h(u), zeros so far, last forecast and deviation.
     `x`: a_p (real parts, imaginary parts), theta0, error of the scale, coefficients of R.
-    Columns are zeros, then points looked at: `u`, `h`, `turn` e^{i pi u}, `phase` e^{-i h log p},
-    `z`, `slope` dZ/du, `rows` dZ/dx. `e`, `a`, `c`, `g`, `out`: work space of eight columns.
+    One entry a zero, then points looked at: `u` (1, columns), `z`, `slope` dZ/du, and in units of
+    a mean spacing / pi, capped where Z is flat, `residual` and its derivatives `rows`.
+    Of the eight columns at work, real parts above imaginary parts: `e` e^{-i h log p} / sqrt(p) and
+    `a` a_p times it; `c` the terms of Z, `back` their weights in it; `partial` sums of `c` and of
+    c log n over n <= m for m <= sqrt(N); `g` derivatives by `a`; `out`.
     """
 
     constants: Floats
@@ -70,15 +74,15 @@ class State(NamedTuple):
     prior: Floats
     centre: Floats
     u: Floats
-    h: Floats
-    turn: Floats
-    phase: Floats
     z: Floats
     slope: Floats
+    residual: Floats
     rows: Floats
     e: Floats
     a: Floats
     c: Floats
+    back: Floats
+    partial: Floats
     g: Floats
     out: Floats
 
@@ -86,18 +90,23 @@ class State(NamedTuple):
 class Sums(NamedTuple):
     """What the sums over n <= N need, once for each N.
 
-    `log_p` (P,) of the primes up to N; `rest` and `prime` (N + 1,): n = rest[n] * p[prime[n]];
-    `weight` 2/sqrt(n) and `log_n`, (N + 1,); `start` (N + 2,) and `slope`: d Z / d a_p sums
-    slope[start[m] + p] a_m over m <= N / p.
+    A term n is either smooth, made of primes <= sqrt(N), or m p with one prime p > sqrt(N) and
+    m <= N / p: those with the same p are a_p times a partial sum. So only smooth terms, about
+    0.3 N of them, are worked out one by one; all m <= sqrt(N) are among them and come first.
+
+    `log_p` and `size` 1 / sqrt(p), (P,), of the primes up to N, the first `small` of them up to
+    sqrt(N); `most` (P,): N // p. Of the smooth terms: `rest` and `prime`, their largest prime and
+    the smooth term that is left without it, and `log_n`.
     """
 
     log_p: Floats
+    size: Floats
+    most: Ints
+    small: int
+    root: int
     rest: Ints
     prime: Ints
-    weight: Floats
     log_n: Floats
-    start: Ints
-    slope: Floats
 
 
 @lru_cache(maxsize=64)
@@ -106,119 +115,154 @@ def sums(terms: int) -> Sums:
     factor = np.zeros(terms + 1, np.int64)
     for n in range(2, terms + 1):
         if factor[n] == 0:
-            multiples = factor[n::n]
-            multiples[multiples == 0] = n
-    primes = np.flatnonzero(factor == np.arange(terms + 1))
-    primes = primes[primes > 1]
+            factor[n::n] = n  # in the end the largest prime of each
     number = np.arange(terms + 1)
-    rest = np.zeros(terms + 1, np.int64)
-    rest[2:] = number[2:] // factor[2:]
-    prime = np.searchsorted(primes, factor)
-    weight = np.zeros(terms + 1)
-    weight[1:] = 2 / np.sqrt(number[1:])
-    start, slope = [0, 0], []
-    for m in range(1, terms + 1):
-        for p in primes[primes <= terms // m]:
-            power, left = 1, m
-            while left % p == 0:
-                power, left = power + 1, left // p
-            slope.append(power * weight[p * m])
-        start.append(len(slope))
-    log_n = np.log(np.maximum(number, 1))
-    return Sums(np.log(primes), rest, prime, weight, log_n, np.array(start), np.array(slope))
+    primes = number[2:][factor[2:] == number[2:]]
+    small = int(np.searchsorted(primes, math.isqrt(terms), "right"))
+    smooth = number[1:][factor[1:] <= math.isqrt(terms)]
+    rest = np.searchsorted(smooth, smooth // np.maximum(factor[smooth], 1))
+    prime = np.searchsorted(primes, factor[smooth])
+    size = 1 / np.sqrt(primes)
+    root = math.isqrt(terms)
+    return Sums(np.log(primes), size, terms // primes, small, root, rest, prime, np.log(smooth))
 
 
 @numba.njit(**KERNEL)
-def _place(j: int, s: float, tables, state) -> None:  # type: ignore[no-untyped-def]
-    """Put a point at u = s into column j: its height and the phases of the primes there."""
+def _turn(angle: Any) -> tuple[Any, Any]:
+    """Cosine and sine of 2 pi `angle`: a quarter of it by series, doubled twice."""
+    y = (0.5 * math.pi) * (angle - nearest(angle))
+    q = y * y
+    s, c = every(SINE[0]), every(COSINE[0])
+    for k in range(1, len(COSINE)):
+        s, c = s * q + SINE[k], c * q + COSINE[k]
+    s = s * y
+    c, s = 1 - 2 * s * s, 2 * s * c
+    return 1 - 2 * s * s, 2 * s * c
+
+
+@numba.njit(**KERNEL)
+def _height(block: int, tables: Sums, state: State) -> tuple[Any, Any]:
+    """Height of eight columns, without the error of the scale, and its slope in u."""
     rho, curve = state.constants[0], state.constants[1]
-    h = s / rho
-    h -= curve * h * h
-    state.u[j] = s
-    state.h[j] = h
-    state.turn[0, j] = math.cos(math.pi * s)
-    state.turn[1, j] = math.sin(math.pi * s)
-    for p in range(len(tables.log_p)):
-        state.phase[0, p, j] = math.cos(h * tables.log_p[p])
-        state.phase[1, p, j] = -math.sin(h * tables.log_p[p])
+    s = get(state.u, 0, block) * (1 / rho)
+    return s - curve * s * s, (1 - (2 * curve) * s) * (1 / rho)
 
 
 @numba.njit(**KERNEL)
-def _rows(x, first, count, tables, state, derivatives) -> None:  # type: ignore[no-untyped-def]
-    """Z, dZ/du and, if asked for, dZ/dx at columns first ... first + count - 1.
+def _terms(x: Floats, block: int, tables: Sums, state: State) -> None:
+    """Z and dZ/du at eight columns; leaves behind what the derivatives by x need."""
+    primes, root = len(tables.log_p), tables.root
+    e, a, c, partial = state.e, state.a, state.c, state.partial
+    h, climb = _height(block, tables, state)
+    stretch = 1 + x[2 * primes + 1]
+    turns = h * (-stretch / (2 * math.pi))
+    for p in range(primes):
+        co, si = _turn(turns * tables.log_p[p])
+        re, im = co * tables.size[p], si * tables.size[p]
+        put(e, p, 0, re)
+        put(e, primes + p, 0, im)
+        put(a, p, 0, re * x[p] - im * x[primes + p])
+        put(a, primes + p, 0, im * x[p] + re * x[primes + p])
+    smooth = len(tables.rest)
+    co, si = _turn(0.5 * get(state.u, 0, block) + x[2 * primes] / (2 * math.pi))
+    z, turned, log_sum = 2 * co, 2 * si, every(0.0)
+    put(c, 0, 0, z)
+    put(c, smooth, 0, turned)
+    for i in range(1, smooth):
+        m, p = tables.rest[i], tables.prime[i]
+        c0, c1 = get(c, m, 0), get(c, smooth + m, 0)
+        a0, a1 = get(a, p, 0), get(a, primes + p, 0)
+        re, im = c0 * a0 - c1 * a1, c0 * a1 + c1 * a0
+        put(c, i, 0, re)
+        put(c, smooth + i, 0, im)
+        z, turned, log_sum = z + re, turned + im, log_sum + im * tables.log_n[i]
+    s0, s1, s2, s3 = every(0.0), every(0.0), every(0.0), every(0.0)
+    for i in range(root):
+        re, im = get(c, i, 0), get(c, smooth + i, 0)
+        s0, s1, s2, s3 = s0 + re, s1 + im, s2 + re * tables.log_n[i], s3 + im * tables.log_n[i]
+        put(partial, i, 0, s0)
+        put(partial, root + i, 0, s1)
+        put(partial, 2 * root + i, 0, s2)
+        put(partial, 3 * root + i, 0, s3)
+    for p in range(tables.small, primes):
+        i = tables.most[p] - 1
+        a0, a1 = get(a, p, 0), get(a, primes + p, 0)
+        s0, s1 = get(partial, i, 0), get(partial, root + i, 0)
+        s2, s3 = get(partial, 2 * root + i, 0), get(partial, 3 * root + i, 0)
+        im = s0 * a1 + s1 * a0
+        z, turned = z + (s0 * a0 - s1 * a1), turned + im
+        log_sum = log_sum + im * tables.log_p[p] + (s2 * a1 + s3 * a0)
+    r, s = 2 * primes + 2, h * (1 / SPAN)
+    z = z + x[r] + s * (x[r + 1] + s * (x[r + 2] + s * x[r + 3]))
+    put(state.out, 0, 0, z)
+    put(state.out, 1, 0, climb * stretch * log_sum - math.pi * turned)
+    put(state.out, 2, 0, turned)
+    put(state.out, 3, 0, log_sum * h)
+    put(state.out, 4, 0, s)
 
-    Eight columns at a time, so that the compiler can use whole vector registers.
+
+@numba.njit(**KERNEL)
+def _gradient(block: int, tables: Sums, state: State) -> None:
+    """After :func:`_terms`: dZ/da_p at its eight columns into `g`, by going back through the sums.
+
+    `back` of a term is what Z's complex form changes by if the term does, multiples included.
     """
-    primes, terms = len(tables.log_p), len(tables.weight) - 1
-    theta, stretch = x[2 * primes], x[2 * primes + 1]
-    rho, curve = state.constants[0], state.constants[1]
-    ct, st = math.cos(theta), math.sin(theta)
-    e, a, c, g, out = state.e, state.a, state.c, state.g, state.out
-    for block in range(first - first % LANES, first + count, LANES):
-        for p in range(primes):
-            for k in range(LANES):
-                # A small angle: the error of T to three digits. Its sine and cosine by series.
-                t = -stretch * state.h[block + k] * tables.log_p[p]
-                q = t * t
-                co = 1 - q / 2 * (1 - q / 12 * (1 - q / 30 * (1 - q / 56 * (1 - q / 90))))
-                si = t * (1 - q / 6 * (1 - q / 20 * (1 - q / 42 * (1 - q / 72 * (1 - q / 110)))))
-                e0, e1 = state.phase[0, p, block + k], state.phase[1, p, block + k]
-                re, im = e0 * co - e1 * si, e0 * si + e1 * co
-                e[0, p, k], e[1, p, k] = re, im
-                a[0, p, k] = x[p] * re - x[primes + p] * im
-                a[1, p, k] = x[p] * im + x[primes + p] * re
-        for k in range(LANES):
-            f0, f1 = state.turn[0, block + k], state.turn[1, block + k]
-            c[0, 1, k] = f0 * ct - f1 * st
-            c[1, 1, k] = f0 * st + f1 * ct
-            out[0, k] = tables.weight[1] * c[0, 1, k]
-            out[1, k] = tables.weight[1] * c[1, 1, k]
-            out[2, k] = 0.0
-        for n in range(2, terms + 1):
-            m, p, w, log_n = tables.rest[n], tables.prime[n], tables.weight[n], tables.log_n[n]
-            for k in range(LANES):
-                re = c[0, m, k] * a[0, p, k] - c[1, m, k] * a[1, p, k]
-                im = c[0, m, k] * a[1, p, k] + c[1, m, k] * a[0, p, k]
-                c[0, n, k] = re
-                c[1, n, k] = im
-                out[0, k] += w * re
-                out[1, k] += w * im
-                out[2, k] += w * log_n * im
-        r = 2 * primes + 2
-        for k in range(LANES):
-            j = block + k
-            if first <= j < first + count:
-                s = state.h[j] / SPAN
-                state.z[j] = out[0, k] + x[r] + s * (x[r + 1] + s * (x[r + 2] + s * x[r + 3]))
-                climb = (1 - 2 * curve * state.u[j] / rho) / rho * (1 + stretch)
-                state.slope[j] = -math.pi * out[1, k] + climb * out[2, k]
-        if not derivatives:
-            continue
-        g[:] = 0.0
-        for m in range(1, terms // 2 + 1):
-            for p in range(tables.start[m + 1] - tables.start[m]):
-                w = tables.slope[tables.start[m] + p]
-                for k in range(LANES):
-                    g[0, p, k] += w * c[0, m, k]
-                    g[1, p, k] += w * c[1, m, k]
-        for k in range(LANES):
-            j = block + k
-            if first <= j < first + count:
-                row = state.rows[j]
-                for p in range(primes):
-                    row[p] = g[0, p, k] * e[0, p, k] - g[1, p, k] * e[1, p, k]
-                    row[primes + p] = -g[0, p, k] * e[1, p, k] - g[1, p, k] * e[0, p, k]
-                s = state.h[j] / SPAN
-                row[r - 2] = -out[1, k]
-                row[r - 1] = out[2, k] * state.h[j]
-                row[r] = 1.0
-                row[r + 1] = s
-                row[r + 2] = s * s
-                row[r + 3] = s * s * s
+    primes, smooth, root = len(tables.log_p), len(tables.rest), tables.root
+    a, c, back, g, one = state.a, state.c, state.back, state.g, every(1.0)
+    for i in range(smooth):
+        put(back, i, 0, one)
+        put(back, smooth + i, 0, every(0.0))
+    for p in range(tables.small, primes):
+        put(g, p, 0, get(state.partial, tables.most[p] - 1, 0))
+        put(g, primes + p, 0, get(state.partial, root + tables.most[p] - 1, 0))
+    s0, s1, p = every(0.0), every(0.0), tables.small
+    for i in range(root - 1, -1, -1):  # N // p falls with p
+        while p < primes and tables.most[p] > i:
+            s0, s1 = s0 + get(a, p, 0), s1 + get(a, primes + p, 0)
+            p += 1
+        put(back, i, 0, one + s0)
+        put(back, smooth + i, 0, s1)
+    for p in range(tables.small):
+        put(g, p, 0, every(0.0))
+        put(g, primes + p, 0, every(0.0))
+    for i in range(smooth - 1, 0, -1):
+        m, p = tables.rest[i], tables.prime[i]
+        b0, b1 = get(back, i, 0), get(back, smooth + i, 0)
+        a0, a1 = get(a, p, 0), get(a, primes + p, 0)
+        c0, c1 = get(c, m, 0), get(c, smooth + m, 0)
+        put(back, m, 0, get(back, m, 0) + (b0 * a0 - b1 * a1))
+        put(back, smooth + m, 0, get(back, smooth + m, 0) + (b0 * a1 + b1 * a0))
+        put(g, p, 0, get(g, p, 0) + (b0 * c0 - b1 * c1))
+        put(g, primes + p, 0, get(g, primes + p, 0) + (b0 * c1 + b1 * c0))
+    for p in range(primes):
+        g0, g1 = get(g, p, 0), get(g, primes + p, 0)
+        e0, e1 = get(state.e, p, 0), get(state.e, primes + p, 0)
+        put(g, p, 0, g0 * e0 - g1 * e1)
+        put(g, primes + p, 0, every(0.0) - (g0 * e1 + g1 * e0))
 
 
 @numba.njit(**KERNEL)
-def _misfit(x, low, n, noise, state):  # type: ignore[no-untyped-def]
+def _rows(x: Floats, first: int, count: int, tables: Sums, state: State, derivatives: bool) -> None:
+    """Z and dZ/du, and if asked for `residual` and `rows`, at `count` columns from `first` on."""
+    r, g, out = 2 * len(tables.log_p) + 2, state.g, state.out
+    for block in range(first - first % WIDTH, first + count, WIDTH):
+        _terms(x, block, tables, state)
+        if derivatives:
+            _gradient(block, tables, state)
+        for j in range(max(first, block), min(first + count, block + WIDTH)):
+            k = j - block
+            state.z[j], state.slope[j] = out[0, k], out[1, k]
+            if derivatives:
+                q, row, s = 1 / math.sqrt(out[1, k] ** 2 + 1), state.rows[j], out[4, k]
+                state.residual[j] = q * out[0, k]
+                for i in range(r - 2):
+                    row[i] = q * g[i, k]
+                row[r - 2], row[r - 1] = -q * out[2, k], q * out[3, k]
+                row[r], row[r + 1], row[r + 2], row[r + 3] = q, q * s, q * s * s, q * s * s * s
+
+
+@numba.njit(**KERNEL)
+def _misfit(x: Floats, low: int, n: int, noise: float, state: State) -> float:
     total = 0.0
     for j in range(low, n):
         total += state.z[j] ** 2 / (state.slope[j] ** 2 + 1)
@@ -229,19 +273,7 @@ def _misfit(x, low, n, noise, state):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**KERNEL)
-def _weighted(low, n, state):  # type: ignore[no-untyped-def]
-    """Residuals and their derivatives in units of a mean spacing / pi, capped where Z is flat."""
-    residual, scaled = np.empty(n - low), np.empty((n - low, state.rows.shape[1]))
-    for j in range(low, n):
-        q = 1 / math.sqrt(state.slope[j] ** 2 + 1)
-        residual[j - low] = state.z[j] * q
-        for i in range(scaled.shape[1]):
-            scaled[j - low, i] = state.rows[j, i] * q
-    return residual, scaled
-
-
-@numba.njit(**KERNEL)
-def _solve(gram, right):  # type: ignore[no-untyped-def]
+def _solve(gram: Floats, right: Floats) -> Floats:
     """Solve a positive definite system, by Cholesky."""
     lower, y = np.linalg.cholesky(gram), right.copy()
     for i in range(len(y)):
@@ -254,20 +286,22 @@ def _solve(gram, right):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**KERNEL)
-def _start(low, n, tables, state):  # type: ignore[no-untyped-def]
+def _start(low: int, n: int, tables: Sums, state: State) -> Floats:
     """a_p and theta0 from S at the zeros as a Gaussian process (REFERENCE part 2, item 3)."""
     primes, log_p = len(tables.log_p), tables.log_p
     design = np.ones((n - low, 2 * primes + 1))
-    for p in range(primes):
-        size = math.exp(-0.5 * log_p[p]) / math.pi * math.sqrt(0.5)
-        for j in range(low, n):
-            design[j - low, p] = state.phase[1, p, j] * size
-            design[j - low, primes + p] = state.phase[0, p, j] * size
+    for j in range(low, n):
+        h = state.u[0, j] / state.constants[0]
+        h -= state.constants[1] * h * h
+        for p in range(primes):
+            size = tables.size[p] / math.pi * math.sqrt(0.5)
+            design[j - low, p] = -math.sin(h * log_p[p]) * size
+            design[j - low, primes + p] = math.cos(h * log_p[p]) * size
     gram = design @ design.T
     y = np.empty(n - low)
     for j in range(low, n):
         gram[j - low, j - low] += 0.02
-        y[j - low] = j - state.u[j]
+        y[j - low] = j - state.u[0, j]
     found = design.T @ _solve(gram, y)
     x = np.zeros(len(state.x))
     x[: 2 * primes] = found[: 2 * primes] * math.sqrt(0.5)
@@ -276,7 +310,9 @@ def _start(low, n, tables, state):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**KERNEL)
-def _fit(x, low, n, noise, steps, tables, state):  # type: ignore[no-untyped-def]
+def _fit(
+    x: Floats, low: int, n: int, noise: float, steps: int, tables: Sums, state: State
+) -> tuple[Floats, float]:
     """Levenberg-Marquardt from x: the solution and its misfit.
 
     With fewer equations than unknowns the normal equations are solved in their dual form, which
@@ -289,7 +325,7 @@ def _fit(x, low, n, noise, steps, tables, state):  # type: ignore[no-untyped-def
         _rows(x, low, equations, tables, state, True)
         if turn == 0:
             value = _misfit(x, low, n, noise, state)
-        residual, scaled = _weighted(low, n, state)
+        residual, scaled = state.residual[low:n], state.rows[low:n]
         better, found, trial = False, value, x
         for _again in range(4):
             spread = 1 / (prior * (1 + damping))
@@ -324,11 +360,11 @@ def _fit(x, low, n, noise, steps, tables, state):  # type: ignore[no-untyped-def
 
 
 @numba.njit(**KERNEL)
-def _deviation(at, low, n, noise, state):  # type: ignore[no-untyped-def]
+def _deviation(at: int, low: int, n: int, noise: float, state: State) -> float:
     """Standard deviation of Z at column `at` under the posterior (Laplace)."""
     size, variance, prior = len(state.prior), noise * noise, state.prior
     row = state.rows[at]
-    _, scaled = _weighted(low, n, state)
+    scaled = state.rows[low:n]
     if n - low <= size:
         root = np.sqrt(1 / prior)
         wide, mine = scaled * root, row * root
@@ -346,54 +382,60 @@ def _deviation(at, low, n, noise, state):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**KERNEL)
-def _next(x, low, n, noise, tables, state):  # type: ignore[no-untyped-def]
+def _next(
+    x: Floats, low: int, n: int, noise: float, tables: Sums, state: State
+) -> tuple[float, float]:
     """The next zero of Z after zero n - 1: spacing and standard deviation; (1, 0.4) if none."""
-    last, z = state.u[n - 1], state.z
+    last, z = state.u[0, n - 1], state.z
     _rows(x, n - 1, 1, tables, state, False)
     sign = 1.0 if state.slope[n - 1] > 0 else -1.0
-    base = n + LANES - n % LANES  # free columns beyond the zeros
+    base = n + WIDTH - n % WIDTH  # free columns beyond the zeros
     left, right, above, below = 0.0, -1.0, 1e-300, 0.0
     for block in range(11):  # up to 3.5 mean spacings
-        for k in range(LANES):
-            _place(base + k, last + 0.04 * (LANES * block + k + 1), tables, state)
-        _rows(x, base, LANES, tables, state, False)
-        for k in range(LANES):
+        for k in range(WIDTH):
+            state.u[0, base + k] = last + 0.04 * (WIDTH * block + k + 1)
+        _rows(x, base, WIDTH, tables, state, False)
+        for k in range(WIDTH):
             value = sign * z[base + k]
             if right < 0 and value < 0:
-                right, below = state.u[base + k] - last, value
+                right, below = state.u[0, base + k] - last, value
             elif right < 0:
-                left, above = state.u[base + k] - last, value
+                left, above = state.u[0, base + k] - last, value
         if right > 0:
             break
     if right < 0:
         return 1.0, 0.4
     for _ in range(8):  # eight points about the secant's guess, closer ones nearer to it
         guess = (left * below - right * above) / (below - above)
-        for k in range(LANES):
+        for k in range(WIDTH):
             tilt = ((k - 3.5) / 4) ** 3
             away = guess - left if tilt < 0 else right - guess
-            _place(base + k, last + guess + tilt * away, tables, state)
-        _rows(x, base, LANES, tables, state, False)
-        for k in range(LANES):
-            point, value = state.u[base + k] - last, sign * z[base + k]
+            state.u[0, base + k] = last + guess + tilt * away
+        _rows(x, base, WIDTH, tables, state, False)
+        for k in range(WIDTH):
+            point, value = state.u[0, base + k] - last, sign * z[base + k]
             if value > 0 and left < point < right:
                 left, above = point, value
-        for k in range(LANES):
-            point, value = state.u[base + k] - last, sign * z[base + k]
+        for k in range(WIDTH):
+            point, value = state.u[0, base + k] - last, sign * z[base + k]
             if value <= 0 and left < point < right:
                 right, below = point, value
         if right - left < 1e-10:
             break
     guess = (left * below - right * above) / (below - above)
-    _place(base, last + guess, tables, state)
+    state.u[0, base] = last + guess
     _rows(x, low, n - low, tables, state, True)
     _rows(x, base, 1, tables, state, True)
     slope = state.slope[base]
-    return guess, _deviation(base, low, n, noise, state) / math.sqrt(slope * slope + 0.3)
+    return guess, _deviation(base, low, n, noise, state) * math.sqrt(
+        (slope**2 + 1) / (slope**2 + 0.3)
+    )
 
 
 @numba.njit(**KERNEL)
-def _push(spacing, keep, tables, state, levels, search, out) -> None:  # type: ignore[no-untyped-def]
+def _push(
+    spacing: Floats, keep: int, tables: Sums, state: State, levels: Floats, search: int, out: Floats
+) -> None:
     """Append spacings and write a row of `out` for each."""
     primes = len(tables.log_p)
     fine = levels[len(levels) - 1]
@@ -401,12 +443,12 @@ def _push(spacing, keep, tables, state, levels, search, out) -> None:  # type: i
     for t in range(len(spacing)):
         n = int(state.constants[2]) + 1
         before, before_sd = state.constants[3], state.constants[4]
-        _place(n - 1, state.u[n - 2] + spacing[t], tables, state)
+        state.u[0, n - 1] = state.u[0, n - 2] + spacing[t]
         state.constants[2] = n
         low = max(0, n - 1 - keep)
         lag = 0.0
         for j in range(low, n):
-            lag += j - state.u[j]
+            lag += j - state.u[0, j]
         state.centre[2 * primes] = math.pi * (lag / (n - low) - 0.5)  # S is zero on average
         started, value = before_sd > 0, np.inf
         sure = started and before_sd < 1e-3 and abs(spacing[t] - before) < 10 * before_sd + 1e-6
@@ -468,32 +510,30 @@ class Follower:
 
 
 def _state(tables: Sums, rho: float, curve: float, room: int) -> State:
-    primes, terms = len(tables.log_p), len(tables.weight)
-    size, columns = 2 * primes + 6, (room // LANES + 4) * LANES
+    primes, smooth = len(tables.log_p), len(tables.rest)
+    size, columns = 2 * primes + 6, (room // WIDTH + 4) * WIDTH
     prior = np.full(size, 2.0)
     prior[2 * primes] = 0.1
     prior[2 * primes + 1] = 1 / SCALE**2
     prior[2 * primes + 2 :] = 1 / REMAINDER**2
-    state = State(
+    return State(
         constants=np.array([rho, curve, 1.0, 0.0, 0.0]),
         x=np.zeros(size),
         prior=prior,
         centre=np.zeros(size),
-        u=np.zeros(columns),
-        h=np.zeros(columns),
-        turn=np.zeros((2, columns)),
-        phase=np.zeros((2, primes, columns)),
+        u=np.zeros((1, columns)),
         z=np.zeros(columns),
         slope=np.zeros(columns),
+        residual=np.zeros(columns),
         rows=np.zeros((columns, size)),
-        e=np.zeros((2, primes, LANES)),
-        a=np.zeros((2, primes, LANES)),
-        c=np.zeros((2, terms, LANES)),
-        g=np.zeros((2, primes, LANES)),
-        out=np.zeros((3, LANES)),
+        e=np.zeros((2 * primes, WIDTH)),
+        a=np.zeros((2 * primes, WIDTH)),
+        c=np.zeros((2 * smooth, WIDTH)),
+        back=np.zeros((2 * smooth, WIDTH)),
+        partial=np.zeros((4 * tables.root, WIDTH)),
+        g=np.zeros((2 * primes, WIDTH)),
+        out=np.zeros((5, WIDTH)),
     )
-    _place(0, 0.0, tables, state)
-    return state
 
 
 class Sliding:

@@ -1,0 +1,122 @@
+"""Eight float64 worked on at once, for numba kernels: a vector register as a number.
+
+The loop vectorizer does not see that the rows of a kernel's work space are apart from each other
+and leaves loops over eight columns scalar; said outright they are five times as fast.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic, models, overload, register_model
+
+WIDTH = 8  # what AVX-512 holds; LLVM splits it where registers are smaller
+
+_VECTOR = ir.VectorType(ir.DoubleType(), WIDTH)
+
+
+class Lanes(types.Type):
+    """The numba type of eight float64."""
+
+    def __init__(self) -> None:
+        super().__init__(name="Lanes")
+
+
+_LANES = Lanes()
+
+
+@register_model(Lanes)
+class _Model(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _VECTOR)
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, row: Any, start: Any) -> Any:
+    """Of array[row, start], of a C-contiguous two-dimensional array."""
+    value = context.make_array(array_type)(context, builder, array)
+    width = builder.extract_value(value.shape, 1)
+    at = builder.gep(value.data, [builder.add(builder.mul(row, width), start)])
+    return builder.bitcast(at, _VECTOR.as_pointer())
+
+
+@intrinsic
+def get(_typing: Any, array: Any, row: Any, start: Any) -> Any:
+    """`array[row, start : start + 8]` of a C-contiguous float64 array."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        at = _address(context, builder, signature.args[0], *arguments)
+        return builder.load(at, align=8)
+
+    return _LANES(array, types.intp, types.intp), generate
+
+
+@intrinsic
+def put(_typing: Any, array: Any, row: Any, start: Any, value: Any) -> Any:
+    """`array[row, start : start + 8] = value`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        at = _address(context, builder, signature.args[0], *arguments[:3])
+        builder.store(arguments[3], at, align=8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, _LANES), generate
+
+
+@intrinsic
+def every(_typing: Any, value: Any) -> Any:
+    """Eight times the same number."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        one = builder.insert_element(
+            ir.Constant(_VECTOR, ir.Undefined), arguments[0], ir.Constant(ir.IntType(32), 0)
+        )
+        same = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), None)
+        return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), same)
+
+    return _LANES(types.float64), generate
+
+
+@intrinsic
+def nearest(_typing: Any, _value: Any) -> Any:
+    """The nearest whole numbers."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR])
+        rint = cgutils.get_or_insert_function(builder.module, kind, f"llvm.rint.v{WIDTH}f64")
+        return builder.call(rint, arguments)
+
+    return _LANES(_LANES), generate
+
+
+def _arithmetic(instruction: str) -> Any:
+    @intrinsic
+    def apply(_typing: Any, _left: Any, _right: Any) -> Any:
+        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            return getattr(builder, instruction)(*arguments)
+
+        return _LANES(_LANES, _LANES), generate
+
+    return apply
+
+
+def _define(operation: Callable[[Any, Any], Any], instruction: str) -> None:
+    apply = _arithmetic(instruction)
+
+    @overload(operation, strict=False)
+    def between(left: Any, right: Any) -> Any:
+        if isinstance(left, Lanes) and isinstance(right, Lanes):
+            return lambda left, right: apply(left, right)
+        if isinstance(left, Lanes) and isinstance(right, types.Number):
+            return lambda left, right: apply(left, every(right))
+        if isinstance(right, Lanes) and isinstance(left, types.Number):
+            return lambda left, right: apply(every(left), right)
+        return None
+
+
+_define(operator.add, "fadd")
+_define(operator.sub, "fsub")
+_define(operator.mul, "fmul")
