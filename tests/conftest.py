@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from zetalib import experiments, fixed, manifest, params, platt
+from zetalib import experiments, fixed, manifest, platt
 from zetalib.platt import Block, Header
 
 settings.register_profile("zetalib", deadline=None, derandomize=True)

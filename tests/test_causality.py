@@ -124,6 +124,22 @@ def test_recording_and_rollout_remedies_see_no_future_either(kind, defaults):
             assert moved(before, after, t) is None
 
 
+@pytest.mark.parametrize("kind", ["none", "prefix", "postfix"])
+@pytest.mark.parametrize("positions", ["learned", "arithmetic"])
+def test_a_model_that_starts_from_the_inversion_sees_no_future(positions, kind, defaults):
+    of_model = {"positions": positions, "inversion": True, "components": 4, "lags": 3}
+    built = network(defaults, of_model=of_model, of_memory={"kind": kind})
+    heights = torch.tensor([1.23e4, 9.99e5, 1.01e6], dtype=torch.float64)
+    original = spacings().double()
+    before = built(original, heights)
+    assert before[1].dtype == torch.float64
+    for t in (1, 10, LENGTH - 1):
+        for altered in alterations(original, t):
+            after = built(altered, heights)
+            assert moved(before, after, t) is None
+            assert (torch.stack(before) != torch.stack(after))[:, :, t].any()
+
+
 def test_a_larger_model_sees_no_future(defaults):
     of_model = {"layers": 6, "heads": 8, "width": 128, "primes": 32, "positions": "arithmetic"}
     for kind in ("none", "prefix", "postfix"):

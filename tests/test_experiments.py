@@ -29,7 +29,7 @@ def test_an_experiment_says_what_a_model_is_and_a_size_how_large():
     published = experiments.resolve("E0", "published", FOLDER, PARAMS)
     assert (published.model.layers, published.model.lags, published.train.lr) == (6, 1, 3e-4)
     small = experiments.resolve("E0", "small", FOLDER, PARAMS)
-    assert small.model.layers == 4 and small.train.max_minutes is not None
+    assert small.model.layers == 3 and small.train.max_minutes is not None
     assert published.model.target == small.model.target == "spacing"
 
 
@@ -63,7 +63,7 @@ def test_the_control_of_the_primes_differs_in_its_frequencies_alone():
 
 def test_overrides_are_those_of_the_files_the_experiments_last():
     found = experiments.overrides("arithmetic", "small", FOLDER, PARAMS)
-    assert {"model.lags=1", "train.lr=0.002", "model.positions=arithmetic"} <= set(found)
+    assert {"model.lags=1", "train.lr=0.004", "model.positions=arithmetic"} <= set(found)
     assert "model.positions=learned" not in found
 
 

@@ -136,7 +136,6 @@ def recut(windows: Windows, length: int) -> Windows:
     """
     had = windows.spacing.shape[1]
     if had % length == 0:
-        parts = had // length
         first = torch.arange(0, had, length)
         earlier = torch.cat([torch.zeros(len(windows), 1), windows.spacing.cumsum(1)], 1)[:, first]
         gamma = windows.gamma[:, None] + earlier / density(windows.gamma)[:, None]
