@@ -44,8 +44,15 @@ SECTIONS: list[tuple[str, str, str, tuple[str, ...]]] = [
         ("Q3",),
     ),
     (
+        "inversion",
+        "The better model, and its ablation",
+        "A small network around the inversion of `zetalib/inversion.py`; each row below the first"
+        " changes one thing. The window of 1024 has fewer targets with little context.",
+        (),
+    ),
+    (
         "ablation",
-        "Ablation of the better model",
+        "Ablation of the network alone",
         "Each row changes one thing in `arithmetic`. Longer windows have fewer targets with little"
         " context, so their rows are not scored on quite the same targets.",
         ("arithmetic",),
