@@ -54,6 +54,7 @@ SPAN = 70.0
 SCALE = 2e-4  # prior sd of the relative error of h: T to three digits at 10^6
 SINE = np.array([(-1.0) ** k / math.factorial(2 * k + 1) for k in range(8)])[::-1].copy()
 COSINE = np.array([(-1.0) ** k / math.factorial(2 * k) for k in range(8)])[::-1].copy()
+PATIENCE = 2  # steps taken with the same derivatives
 KERNEL = {"fastmath": True, "nogil": True, "cache": True}
 
 
@@ -78,6 +79,7 @@ class State(NamedTuple):
     slope: Floats
     residual: Floats
     rows: Floats
+    lower: Floats
     e: Floats
     a: Floats
     c: Floats
@@ -262,22 +264,49 @@ def _rows(x: Floats, first: int, count: int, tables: Sums, state: State, derivat
 
 
 @numba.njit(**KERNEL)
-def _misfit(x: Floats, low: int, n: int, noise: float, state: State) -> float:
-    total = 0.0
-    for j in range(low, n):
-        total += state.z[j] ** 2 / (state.slope[j] ** 2 + 1)
-    total /= noise * noise
-    for i in range(len(x)):
-        total += state.prior[i] * (x[i] - state.centre[i]) ** 2
+def _residuals(low: int, n: int, state: State) -> Floats:
+    """Z at the zeros, in units of a mean spacing / pi, at the last point looked at."""
+    found: Floats = state.z[low:n] / np.sqrt(state.slope[low:n] ** 2 + 1)
+    return found
+
+
+@numba.njit(**KERNEL)
+def _misfit(x: Floats, residual: Floats, noise: float, state: State) -> float:
+    away = x - state.centre
+    total: float = np.dot(residual, residual) / noise**2 + np.dot(away * state.prior, away)
     return total
 
 
 @numba.njit(**KERNEL)
-def _solve(gram: Floats, right: Floats) -> Floats:
-    """Solve a positive definite system, by Cholesky."""
-    lower, y = np.linalg.cholesky(gram), right.copy()
+def _cholesky(gram: Floats) -> Floats:
+    """The lower factor of a matrix, more of its diagonal added the more rounding has spoilt it."""
+    added = ROUNDING
+    for _ in range(6):
+        for i in range(len(gram)):
+            gram[i, i] *= 1 + added
+        try:
+            return np.linalg.cholesky(gram)  # type: ignore[return-value]
+        except Exception:  # all that numba can catch
+            added *= 100
+    return np.eye(len(gram)) * 1e150  # not numbers: stay where you are
+
+
+@numba.njit(**KERNEL)
+def _forward(lower: Floats, right: Floats) -> Floats:
+    """Solve L y = `right`, L the rows and columns of `lower` there are entries of `right` for."""
+    y = right.copy()
     for i in range(len(y)):
-        y[i] = (y[i] - np.dot(lower[i, :i], y[:i])) / lower[i, i]
+        total = 0.0
+        for k in range(i):
+            total += lower[i, k] * y[k]
+        y[i] = (y[i] - total) / lower[i, i]
+    return y
+
+
+@numba.njit(**KERNEL)
+def _solve(lower: Floats, right: Floats) -> Floats:
+    """Solve L L^T y = `right`."""
+    y: Floats = _forward(lower, right)
     for i in range(len(y) - 1, -1, -1):
         y[i] /= lower[i, i]
         for k in range(i):
@@ -302,7 +331,7 @@ def _start(low: int, n: int, tables: Sums, state: State) -> Floats:
     for j in range(low, n):
         gram[j - low, j - low] += 0.02
         y[j - low] = j - state.u[0, j]
-    found = design.T @ _solve(gram, y)
+    found = design.T @ _solve(_cholesky(gram), y)
     x = np.zeros(len(state.x))
     x[: 2 * primes] = found[: 2 * primes] * math.sqrt(0.5)
     x[2 * primes] = math.pi * (found[2 * primes] - 0.5)
@@ -310,74 +339,111 @@ def _start(low: int, n: int, tables: Sums, state: State) -> Floats:
 
 
 @numba.njit(**KERNEL)
+def _factor(low: int, n: int, noise: float, damping: float, state: State) -> None:
+    """`lower`: the Cholesky factor of the normal equations, damped.
+
+    With fewer equations than unknowns it is that of their dual form, which keeps its digits at
+    small noise.
+    """
+    rows, prior = state.rows[low:n], state.prior * (1 + damping)
+    if n - low <= len(prior):
+        wide = rows / np.sqrt(prior)
+        gram = wide @ wide.T
+        for j in range(n - low):
+            gram[j, j] += noise**2
+    else:
+        gram = rows.T @ rows
+        for i in range(len(prior)):
+            gram[i, i] += noise**2 * prior[i]
+    state.lower[: len(gram), : len(gram)] = _cholesky(gram)
+
+
+@numba.njit(**KERNEL)
+def _extend(low: int, n: int, noise: float, state: State) -> None:
+    """Add row n - 1 to what `lower` is the factor of."""
+    row, lower, m = state.rows[n - 1], state.lower, n - 1 - low
+    if m < len(row):
+        wide = row / state.prior
+        cross = _forward(lower, state.rows[low : n - 1] @ wide)
+        lower[m, :m] = cross
+        own = np.dot(row, wide)
+        left = own + noise**2 - np.dot(cross, cross)
+        lower[m, m] = math.sqrt(max(left, ROUNDING * own))
+    else:
+        new = row.copy()
+        for k in range(len(new)):
+            length = math.sqrt(lower[k, k] ** 2 + new[k] ** 2)
+            c, s = length / lower[k, k], new[k] / lower[k, k]
+            lower[k, k] = length
+            for i in range(k + 1, len(new)):
+                lower[i, k] = (lower[i, k] + s * new[i]) / c
+                new[i] = c * new[i] - s * lower[i, k]
+
+
+@numba.njit(**KERNEL)
+def _step(x: Floats, low: int, n: int, noise: float, damping: float, state: State) -> Floats:
+    """The solution of the normal equations with the factor `lower`, from x."""
+    prior, rows, residual = state.prior, state.rows[low:n], state.residual[low:n]
+    if n - low <= len(x):
+        pull = (state.centre - x) / (1 + damping)
+        dual = _solve(state.lower, residual + rows @ pull)
+        step: Floats = pull - (dual @ rows) / (prior * (1 + damping))
+    else:
+        right = residual @ rows + noise**2 * prior * (x - state.centre)
+        step = -_solve(state.lower, right)
+    return step
+
+
+@numba.njit(**KERNEL)
 def _fit(
-    x: Floats, low: int, n: int, noise: float, steps: int, tables: Sums, state: State
+    x: Floats, low: int, n: int, noise: float, steps: int, ready: bool, tables: Sums, state: State
 ) -> tuple[Floats, float]:
     """Levenberg-Marquardt from x: the solution and its misfit.
 
-    With fewer equations than unknowns the normal equations are solved in their dual form, which
-    keeps its digits at small noise.
+    Derivatives and factor are those at x or, if `ready` or one step has been enough to need no
+    second, at a point before: most steps are too small to change them.
     """
-    prior, centre = state.prior, state.centre
-    size, equations, variance = len(x), n - low, noise * noise
-    damping, value = 0.0, 0.0
-    for turn in range(steps):
-        _rows(x, low, equations, tables, state, True)
-        if turn == 0:
-            value = _misfit(x, low, n, noise, state)
-        residual, scaled = state.residual[low:n], state.rows[low:n]
-        better, found, trial = False, value, x
-        for _again in range(4):
-            spread = 1 / (prior * (1 + damping))
-            if equations <= size:
-                pull = -prior * (x - centre) * spread
-                wide = scaled * np.sqrt(spread)
-                gram = wide @ wide.T
-                for j in range(equations):
-                    gram[j, j] += variance + ROUNDING * gram[j, j]
-                dual = _solve(gram, residual + scaled @ pull)
-                trial = x + pull - spread * (scaled.T @ dual)
-            else:
-                gram = scaled.T @ scaled
-                right = -(scaled.T @ residual) - variance * prior * (x - centre)
-                for i in range(size):
-                    gram[i, i] += variance * prior[i] * (1 + damping) + ROUNDING * gram[i, i]
-                trial = x + _solve(gram, right)
-            _rows(trial, low, equations, tables, state, False)
-            found = _misfit(trial, low, n, noise, state)
-            better = found < value
-            if better or found - value < 0.01 + 1e-3 * value:
-                break  # done, or as good as done
+    damping, age = 0.0, 1
+    if not ready:
+        _rows(x, low, n - low, tables, state, True)
+        _factor(low, n, noise, damping, state)
+        age = 0
+    value = _misfit(x, state.residual[low:n], noise, state)
+    for _ in range(steps):
+        trial = x + _step(x, low, n, noise, damping, state)
+        _rows(trial, low, n - low, tables, state, False)
+        residual = _residuals(low, n, state)
+        found = _misfit(trial, residual, noise, state)
+        gain, enough = value - found, 0.01 + 1e-3 * value
+        age += 1
+        if gain > -enough:
+            x, value = trial, found
+            state.residual[low:n] = residual
+            if gain < enough:
+                break
+            damping = 0.03 * damping if damping > 0.3 else 0.0
+        elif age == 1:
             damping = max(30 * damping, 1.0)
-        if not better:
-            break
-        gain = value - found
-        x, value = trial, found
-        damping = 0.03 * damping if damping > 0.3 else 0.0
-        if gain < 0.01 + 1e-3 * value:
-            break
+        if age > PATIENCE or gain <= -enough:
+            if age > 1:
+                _rows(x, low, n - low, tables, state, True)
+                age = 0
+            _factor(low, n, noise, damping, state)
+    if damping > 0:
+        _factor(low, n, noise, 0.0, state)
     return x, value
 
 
 @numba.njit(**KERNEL)
-def _deviation(at: int, low: int, n: int, noise: float, state: State) -> float:
-    """Standard deviation of Z at column `at` under the posterior (Laplace)."""
-    size, variance, prior = len(state.prior), noise * noise, state.prior
-    row = state.rows[at]
-    scaled = state.rows[low:n]
-    if n - low <= size:
-        root = np.sqrt(1 / prior)
-        wide, mine = scaled * root, row * root
-        gram = wide @ wide.T
-        for j in range(n - low):
-            gram[j, j] += variance + ROUNDING * gram[j, j]
-        cross = wide @ mine
-        left = np.dot(mine, mine) - np.dot(cross, _solve(gram, cross))
+def _deviation(row: Floats, low: int, n: int, noise: float, state: State) -> float:
+    """Standard deviation of what has the derivatives `row`, under the posterior (Laplace)."""
+    if n - low <= len(row):
+        wide = row / state.prior
+        cross = _forward(state.lower[: n - low], state.rows[low:n] @ wide)
+        left = np.dot(row, wide) - np.dot(cross, cross)
     else:
-        gram = scaled.T @ scaled
-        for i in range(size):
-            gram[i, i] += variance * prior[i] + ROUNDING * gram[i, i]
-        left = variance * np.dot(row, _solve(gram, row))
+        half = _forward(state.lower, row)
+        left = noise**2 * np.dot(half, half)
     return math.sqrt(max(left, 1e-16))
 
 
@@ -424,12 +490,9 @@ def _next(
             break
     guess = (left * below - right * above) / (below - above)
     state.u[0, base] = last + guess
-    _rows(x, low, n - low, tables, state, True)
     _rows(x, base, 1, tables, state, True)
-    slope = state.slope[base]
-    return guess, _deviation(base, low, n, noise, state) * math.sqrt(
-        (slope**2 + 1) / (slope**2 + 0.3)
-    )
+    deviation, steep = _deviation(state.rows[base], low, n, noise, state), state.slope[base] ** 2
+    return guess, deviation * math.sqrt((steep + 1) / (steep + 0.3))
 
 
 @numba.njit(**KERNEL)
@@ -453,18 +516,26 @@ def _push(
         started, value = before_sd > 0, np.inf
         sure = started and before_sd < 1e-3 and abs(spacing[t] - before) < 10 * before_sd + 1e-6
         if started:
-            x, value = _fit(x, low, n, fine, 6, tables, state)
+            _rows(x, n - 1, 1, tables, state, True)
+            if n - 1 > keep or n - low == len(x) + 1:
+                _factor(low, n, fine, 0.0, state)
+            else:
+                _extend(low, n, fine, state)
+            x, value = _fit(x, low, n, fine, 6, True, tables, state)
         fresh = not started or n <= search or (not sure and n % 8 == 0)
         if fresh:
             trial = _start(low, n, tables, state)
             for level in range(len(levels)):
-                trial, found = _fit(trial, low, n, levels[level], 12, tables, state)
+                trial, found = _fit(trial, low, n, levels[level], 12, False, tables, state)
                 if level == 0:
                     out[t, 4], out[t, 5] = _next(trial, low, n, levels[0], tables, state)
                 if level == MIDDLE:
                     out[t, 2], out[t, 3] = _next(trial, low, n, levels[level], tables, state)
             if found < value:
                 x, value = trial, found
+            else:
+                _rows(x, low, n - low, tables, state, True)
+                _factor(low, n, fine, 0.0, state)
         out[t, 0], out[t, 1] = _next(x, low, n, fine, tables, state)
         out[t, 6] = value
         if not fresh:
@@ -526,6 +597,7 @@ def _state(tables: Sums, rho: float, curve: float, room: int) -> State:
         slope=np.zeros(columns),
         residual=np.zeros(columns),
         rows=np.zeros((columns, size)),
+        lower=np.zeros((size, size)),
         e=np.zeros((2 * primes, WIDTH)),
         a=np.zeros((2 * primes, WIDTH)),
         c=np.zeros((2 * smooth, WIDTH)),
