@@ -49,19 +49,23 @@ COLUMNS = ("spacing", "sd", "middle", "middle_sd", "coarse", "coarse_sd", "misfi
 MIDDLE = 1  # the level whose forecast is the middle one; level 0 gives the coarse one
 KEY = 8  # spacings that tell stretches apart, most of the time
 ROUNDING = 1e-14  # added to the diagonal of what Cholesky gets
-REMAINDER = np.array([0.05, 0.03, 0.01, 0.003])  # prior sd of R's coefficients in h / SPAN
+REMAINDER = np.array(
+    eval(__import__("os").environ.get("REM", "[0.05, 0.03, 0.01, 0.003]"))
+)  # prior sd of R's coefficients in h / SPAN
 SPAN = 70.0
+LOWEST, HIGHEST = 100.0, 1e10  # 4 and 40,000 terms, of which no stretch resolves many
 SCALE = 2e-4  # prior sd of the relative error of h: T to three digits at 10^6
 SINE = np.array([(-1.0) ** k / math.factorial(2 * k + 1) for k in range(8)])[::-1].copy()
 COSINE = np.array([(-1.0) ** k / math.factorial(2 * k) for k in range(8)])[::-1].copy()
+LOST = (1.0, 0.4)  # forecast and deviation where there is no root, and the largest deviation
 PATIENCE = 2  # steps taken with the same derivatives
-KERNEL = {"fastmath": True, "nogil": True, "cache": True}
+KERNEL = {"fastmath": True, "nogil": True, "cache": True, "error_model": "numpy"}
 
 
 class State(NamedTuple):
     """A stretch of zeros and the solution so far; arrays the kernels work in.
 
-    `constants`: mean density, curvature of h(u), zeros so far, last forecast and deviation.
+    `constants`: height, mean density there, zeros so far, last forecast and deviation.
     `x`: a_p (real parts, imaginary parts), theta0, error of the scale, coefficients of R.
     One entry a zero, then points looked at: `u` (1, columns), `z`, `slope` dZ/du, and in units of
     a mean spacing / pi, capped where Z is flat, `residual` and its derivatives `rows`.
@@ -143,11 +147,18 @@ def _turn(angle: Any) -> tuple[Any, Any]:
 
 
 @numba.njit(**KERNEL)
-def _height(block: int, tables: Sums, state: State) -> tuple[Any, Any]:
-    """Height of eight columns, without the error of the scale, and its slope in u."""
-    rho, curve = state.constants[0], state.constants[1]
-    s = get(state.u, 0, block) * (1 / rho)
-    return s - curve * s * s, (1 - (2 * curve) * s) * (1 / rho)
+def _height(u: Any, stretch: float, state: State) -> tuple[Any, Any, Any]:
+    """Height at u, if 1 / density is larger by `stretch`; its derivatives by u and by `stretch`.
+
+    u = rho h + h^2 / (4 pi T) - h^3 / (12 pi T^2), solved for h; rho gives away what T is.
+    """
+    height, rho = state.constants[0], state.constants[1]
+    curve, turned = 1 / (4 * math.pi * height * rho), 3 + 2 * math.pi * rho
+    b, c = curve * (1 + turned * stretch), curve * (2 * curve + 1 / (3 * height))
+    s = u * (1 / rho)
+    h = s * ((1 + stretch) - s * (b - c * s))
+    climb = ((1 + stretch) - s * (2 * b - (3 * c) * s)) * (1 / rho)
+    return h, climb, s - (turned * curve) * s * s
 
 
 @numba.njit(**KERNEL)
@@ -155,9 +166,9 @@ def _terms(x: Floats, block: int, tables: Sums, state: State) -> None:
     """Z and dZ/du at eight columns; leaves behind what the derivatives by x need."""
     primes, root = len(tables.log_p), tables.root
     e, a, c, partial = state.e, state.a, state.c, state.partial
-    h, climb = _height(block, tables, state)
-    stretch = 1 + x[2 * primes + 1]
-    turns = h * (-stretch / (2 * math.pi))
+    u = get(state.u, 0, block)
+    h, climb, by_stretch = _height(u, x[2 * primes + 1], state)
+    turns = h * (-0.5 / math.pi)
     for p in range(primes):
         co, si = _turn(turns * tables.log_p[p])
         re, im = co * tables.size[p], si * tables.size[p]
@@ -166,7 +177,7 @@ def _terms(x: Floats, block: int, tables: Sums, state: State) -> None:
         put(a, p, 0, re * x[p] - im * x[primes + p])
         put(a, primes + p, 0, im * x[p] + re * x[primes + p])
     smooth = len(tables.rest)
-    co, si = _turn(0.5 * get(state.u, 0, block) + x[2 * primes] / (2 * math.pi))
+    co, si = _turn(0.5 * u + x[2 * primes] / (2 * math.pi))
     z, turned, log_sum = 2 * co, 2 * si, every(0.0)
     put(c, 0, 0, z)
     put(c, smooth, 0, turned)
@@ -194,12 +205,13 @@ def _terms(x: Floats, block: int, tables: Sums, state: State) -> None:
         im = s0 * a1 + s1 * a0
         z, turned = z + (s0 * a0 - s1 * a1), turned + im
         log_sum = log_sum + im * tables.log_p[p] + (s2 * a1 + s3 * a0)
-    r, s = 2 * primes + 2, h * (1 / SPAN)
-    z = z + x[r] + s * (x[r + 1] + s * (x[r + 2] + s * x[r + 3]))
-    put(state.out, 0, 0, z)
-    put(state.out, 1, 0, climb * stretch * log_sum - math.pi * turned)
+    s, r = h * (1 / SPAN), every(0.0)
+    for i in range(len(x) - 1, 2 * primes + 1, -1):
+        r = r * s + x[i]
+    put(state.out, 0, 0, z + r)
+    put(state.out, 1, 0, climb * log_sum - math.pi * turned)
     put(state.out, 2, 0, turned)
-    put(state.out, 3, 0, log_sum * h)
+    put(state.out, 3, 0, log_sum * by_stretch)
     put(state.out, 4, 0, s)
 
 
@@ -260,7 +272,9 @@ def _rows(x: Floats, first: int, count: int, tables: Sums, state: State, derivat
                 for i in range(r - 2):
                     row[i] = q * g[i, k]
                 row[r - 2], row[r - 1] = -q * out[2, k], q * out[3, k]
-                row[r], row[r + 1], row[r + 2], row[r + 3] = q, q * s, q * s * s, q * s * s * s
+                for i in range(r, len(row)):
+                    row[i] = q
+                    q *= s
 
 
 @numba.njit(**KERNEL)
@@ -320,8 +334,7 @@ def _start(low: int, n: int, tables: Sums, state: State) -> Floats:
     primes, log_p = len(tables.log_p), tables.log_p
     design = np.ones((n - low, 2 * primes + 1))
     for j in range(low, n):
-        h = state.u[0, j] / state.constants[0]
-        h -= state.constants[1] * h * h
+        h = _height(state.u[0, j], 0.0, state)[0]
         for p in range(primes):
             size = tables.size[p] / math.pi * math.sqrt(0.5)
             design[j - low, p] = -math.sin(h * log_p[p]) * size
@@ -449,9 +462,12 @@ def _deviation(row: Floats, low: int, n: int, noise: float, state: State) -> flo
 
 @numba.njit(**KERNEL)
 def _next(
-    x: Floats, low: int, n: int, noise: float, tables: Sums, state: State
+    x: Floats, misfit: float, low: int, n: int, noise: float, tables: Sums, state: State
 ) -> tuple[float, float]:
-    """The next zero of Z after zero n - 1: spacing and standard deviation; (1, 0.4) if none."""
+    """The next zero of Z after zero n - 1: spacing and standard deviation; (1, 0.4) if none.
+
+    Where the misfit says that the noise is larger than thought, so is the deviation.
+    """
     last, z = state.u[0, n - 1], state.z
     _rows(x, n - 1, 1, tables, state, False)
     sign = 1.0 if state.slope[n - 1] > 0 else -1.0
@@ -470,7 +486,7 @@ def _next(
         if right > 0:
             break
     if right < 0:
-        return 1.0, 0.4
+        return LOST
     for _ in range(8):  # eight points about the secant's guess, closer ones nearer to it
         guess = (left * below - right * above) / (below - above)
         for k in range(WIDTH):
@@ -492,7 +508,8 @@ def _next(
     state.u[0, base] = last + guess
     _rows(x, base, 1, tables, state, True)
     deviation, steep = _deviation(state.rows[base], low, n, noise, state), state.slope[base] ** 2
-    return guess, deviation * math.sqrt((steep + 1) / (steep + 0.3))
+    deviation *= math.sqrt((steep + 1) / (steep + 0.3) * max(misfit / (n - low), 1.0))
+    return guess, min(deviation, LOST[1])
 
 
 @numba.njit(**KERNEL)
@@ -528,15 +545,15 @@ def _push(
             for level in range(len(levels)):
                 trial, found = _fit(trial, low, n, levels[level], 12, False, tables, state)
                 if level == 0:
-                    out[t, 4], out[t, 5] = _next(trial, low, n, levels[0], tables, state)
+                    out[t, 4], out[t, 5] = _next(trial, found, low, n, levels[0], tables, state)
                 if level == MIDDLE:
-                    out[t, 2], out[t, 3] = _next(trial, low, n, levels[level], tables, state)
+                    out[t, 2], out[t, 3] = _next(trial, found, low, n, levels[level], tables, state)
             if found < value:
                 x, value = trial, found
             else:
                 _rows(x, low, n - low, tables, state, True)
                 _factor(low, n, fine, 0.0, state)
-        out[t, 0], out[t, 1] = _next(x, low, n, fine, tables, state)
+        out[t, 0], out[t, 1] = _next(x, value, low, n, fine, tables, state)
         out[t, 6] = value
         if not fresh:
             out[t, 2] = out[t, 4] = out[t, 0]
@@ -557,17 +574,18 @@ class Follower:
     Raises
     ------
     ZetaError
-        Below height 100, where there are too few terms to speak of.
+        Below height 100, where there are too few terms to speak of, or above 10^10.
     """
 
     def __init__(self, height: float, room: int, keep: int | None = None) -> None:
-        if not height >= 100:
-            problem = f"a stretch at height {height}: the inversion needs at least 100"
+        if not LOWEST <= height <= HIGHEST:
+            problem = (
+                f"a stretch at height {height}: the inversion is for {LOWEST:g} to {HIGHEST:g}"
+            )
             raise ZetaError("zetalib.inversion", problem, "Set model.inversion to false.")
         self.tables = sums(int(math.sqrt(height / (2 * math.pi))))
         self.keep, self.left = room if keep is None else keep, room
-        density = math.log(height / (2 * math.pi)) / (2 * math.pi)
-        self.state = _state(self.tables, density, 1 / (4 * math.pi * height * density), room)
+        self.state = _state(self.tables, height, room)
 
     def push(self, spacing: Floats) -> Floats:
         """Take on spacings, shape (T,); forecasts after each of them, shape (T, 7): COLUMNS."""
@@ -580,15 +598,16 @@ class Follower:
         return out
 
 
-def _state(tables: Sums, rho: float, curve: float, room: int) -> State:
+def _state(tables: Sums, height: float, room: int) -> State:
     primes, smooth = len(tables.log_p), len(tables.rest)
-    size, columns = 2 * primes + 6, (room // WIDTH + 4) * WIDTH
+    size, columns = 2 * primes + 2 + len(REMAINDER), (room // WIDTH + 4) * WIDTH
+    density = math.log(height / (2 * math.pi)) / (2 * math.pi)
     prior = np.full(size, 2.0)
     prior[2 * primes] = 0.1
     prior[2 * primes + 1] = 1 / SCALE**2
     prior[2 * primes + 2 :] = 1 / REMAINDER**2
     return State(
-        constants=np.array([rho, curve, 1.0, 0.0, 0.0]),
+        constants=np.array([height, density, 1.0, 0.0, 0.0]),
         x=np.zeros(size),
         prior=prior,
         centre=np.zeros(size),
