@@ -49,12 +49,12 @@ COLUMNS = ("spacing", "sd", "middle", "middle_sd", "coarse", "coarse_sd", "misfi
 MIDDLE = 1  # the level whose forecast is the middle one; level 0 gives the coarse one
 KEY = 8  # spacings that tell stretches apart, most of the time
 ROUNDING = 1e-14  # added to the diagonal of what Cholesky gets
-REMAINDER = np.array(
-    eval(__import__("os").environ.get("REM", "[0.05, 0.03, 0.01, 0.003]"))
-)  # prior sd of R's coefficients in h / SPAN
-SPAN = 70.0
+DEGREE = 4  # of R tau^(1/2) = sum_k b_k v^k / k!, v = h / tau, tau = sqrt(T / 2 pi)
+# A term at N = tau too few or too many turns by v (about) and has b_k of size 2.
+SPREAD = 2.0  # prior sd of b_k
+LONGEST = 100.0  # mean spacings
 LOWEST, HIGHEST = 100.0, 1e10  # 4 and 40,000 terms, of which no stretch resolves many
-SCALE = 2e-4  # prior sd of the relative error of h: T to three digits at 10^6
+SCALE = 2e-4  # prior sd of the relative error of 1 / density: T to three digits at 10^6
 SINE = np.array([(-1.0) ** k / math.factorial(2 * k + 1) for k in range(8)])[::-1].copy()
 COSINE = np.array([(-1.0) ** k / math.factorial(2 * k) for k in range(8)])[::-1].copy()
 LOST = (1.0, 0.4)  # forecast and deviation where there is no root, and the largest deviation
@@ -65,8 +65,9 @@ KERNEL = {"fastmath": True, "nogil": True, "cache": True, "error_model": "numpy"
 class State(NamedTuple):
     """A stretch of zeros and the solution so far; arrays the kernels work in.
 
-    `constants`: height, mean density there, zeros so far, last forecast and deviation.
-    `x`: a_p (real parts, imaginary parts), theta0, error of the scale, coefficients of R.
+    `constants`: height, mean density there, zeros so far, last forecast and deviation,
+    tau.
+    `x`: a_p (real parts, imaginary parts), theta0, error of the scale, b_k of R.
     One entry a zero, then points looked at: `u` (1, columns), `z`, `slope` dZ/du, and in units of
     a mean spacing / pi, capped where Z is flat, `residual` and its derivatives `rows`.
     Of the eight columns at work, real parts above imaginary parts: `e` e^{-i h log p} / sqrt(p) and
@@ -205,10 +206,10 @@ def _terms(x: Floats, block: int, tables: Sums, state: State) -> None:
         im = s0 * a1 + s1 * a0
         z, turned = z + (s0 * a0 - s1 * a1), turned + im
         log_sum = log_sum + im * tables.log_p[p] + (s2 * a1 + s3 * a0)
-    s, r = h * (1 / SPAN), every(0.0)
-    for i in range(len(x) - 1, 2 * primes + 1, -1):
-        r = r * s + x[i]
-    put(state.out, 0, 0, z + r)
+    s, r = h * (1 / state.constants[5]), every(0.0)
+    for k in range(DEGREE, -1, -1):
+        r = r * s * (1 / (k + 1)) + x[2 * primes + 2 + k]
+    put(state.out, 0, 0, z + r * (1 / math.sqrt(state.constants[5])))
     put(state.out, 1, 0, climb * log_sum - math.pi * turned)
     put(state.out, 2, 0, turned)
     put(state.out, 3, 0, log_sum * by_stretch)
@@ -272,9 +273,10 @@ def _rows(x: Floats, first: int, count: int, tables: Sums, state: State, derivat
                 for i in range(r - 2):
                     row[i] = q * g[i, k]
                 row[r - 2], row[r - 1] = -q * out[2, k], q * out[3, k]
-                for i in range(r, len(row)):
-                    row[i] = q
-                    q *= s
+                q /= math.sqrt(state.constants[5])
+                for i in range(DEGREE + 1):
+                    row[r + i] = q
+                    q *= s / (i + 1)
 
 
 @numba.njit(**KERNEL)
@@ -588,26 +590,38 @@ class Follower:
         self.state = _state(self.tables, height, room)
 
     def push(self, spacing: Floats) -> Floats:
-        """Take on spacings, shape (T,); forecasts after each of them, shape (T, 7): COLUMNS."""
+        """Take on spacings, shape (T,); forecasts after each of them, shape (T, 7): COLUMNS.
+
+        Spacings below 0 or above `LONGEST`, which no zeros have, are moved there.
+
+        Raises
+        ------
+        ZetaError
+            If a spacing is no finite number.
+        """
+        if not np.isfinite(spacing).all():
+            problem = "a spacing is not a finite number"
+            raise ZetaError("zetalib.inversion", problem, "Check what makes the spacings.")
         if len(spacing) > self.left:
             raise ValueError(f"{len(spacing)} spacings, room is left for {self.left}")
         self.left -= len(spacing)
         out = np.empty((len(spacing), len(COLUMNS)))
-        values = np.ascontiguousarray(spacing, np.float64)
+        values = np.clip(np.ascontiguousarray(spacing, np.float64), 0, LONGEST)
         _push(values, self.keep, self.tables, self.state, LEVELS, SEARCH, out)
         return out
 
 
 def _state(tables: Sums, height: float, room: int) -> State:
     primes, smooth = len(tables.log_p), len(tables.rest)
-    size, columns = 2 * primes + 2 + len(REMAINDER), (room // WIDTH + 4) * WIDTH
+    size, columns = 2 * primes + 3 + DEGREE, (room // WIDTH + 4) * WIDTH
     density = math.log(height / (2 * math.pi)) / (2 * math.pi)
+    side = min(size, room + 1)  # of the normal equations, in the smaller of their forms
     prior = np.full(size, 2.0)
     prior[2 * primes] = 0.1
     prior[2 * primes + 1] = 1 / SCALE**2
-    prior[2 * primes + 2 :] = 1 / REMAINDER**2
+    prior[2 * primes + 2 :] = 1 / SPREAD**2
     return State(
-        constants=np.array([height, density, 1.0, 0.0, 0.0]),
+        constants=np.array([height, density, 1.0, 0.0, 0.0, math.sqrt(height / (2 * math.pi))]),
         x=np.zeros(size),
         prior=prior,
         centre=np.zeros(size),
@@ -616,7 +630,7 @@ def _state(tables: Sums, height: float, room: int) -> State:
         slope=np.zeros(columns),
         residual=np.zeros(columns),
         rows=np.zeros((columns, size)),
-        lower=np.zeros((size, size)),
+        lower=np.zeros((side, side)),
         e=np.zeros((2 * primes, WIDTH)),
         a=np.zeros((2 * primes, WIDTH)),
         c=np.zeros((2 * smooth, WIDTH)),
