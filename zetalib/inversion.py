@@ -54,7 +54,7 @@ DEGREE = 4  # of R tau^(1/2) = sum_k b_k v^k / k!, v = h / tau, tau = sqrt(T / 2
 SPREAD = 2.0  # prior sd of b_k
 LONGEST = 100.0  # mean spacings
 LOWEST, HIGHEST = 100.0, 1e10  # 4 and 40,000 terms, of which no stretch resolves many
-SCALE = 2e-4  # prior sd of the relative error of 1 / density: T to three digits at 10^6
+ROUNDED = 0.0025  # sd of log T, of which three digits are known
 SINE = np.array([(-1.0) ** k / math.factorial(2 * k + 1) for k in range(8)])[::-1].copy()
 COSINE = np.array([(-1.0) ** k / math.factorial(2 * k) for k in range(8)])[::-1].copy()
 LOST = (1.0, 0.4)  # forecast and deviation where there is no root, and the largest deviation
@@ -65,8 +65,7 @@ KERNEL = {"fastmath": True, "nogil": True, "cache": True, "error_model": "numpy"
 class State(NamedTuple):
     """A stretch of zeros and the solution so far; arrays the kernels work in.
 
-    `constants`: height, mean density there, zeros so far, last forecast and deviation,
-    tau.
+    `constants`: height, mean density there, zeros so far, last forecast and deviation, tau.
     `x`: a_p (real parts, imaginary parts), theta0, error of the scale, b_k of R.
     One entry a zero, then points looked at: `u` (1, columns), `z`, `slope` dZ/du, and in units of
     a mean spacing / pi, capped where Z is flat, `residual` and its derivatives `rows`.
@@ -618,7 +617,7 @@ def _state(tables: Sums, height: float, room: int) -> State:
     side = min(size, room + 1)  # of the normal equations, in the smaller of their forms
     prior = np.full(size, 2.0)
     prior[2 * primes] = 0.1
-    prior[2 * primes + 1] = 1 / SCALE**2
+    prior[2 * primes + 1] = (2 * math.pi * density / ROUNDED) ** 2
     prior[2 * primes + 2 :] = 1 / SPREAD**2
     return State(
         constants=np.array([height, density, 1.0, 0.0, 0.0, math.sqrt(height / (2 * math.pi))]),
