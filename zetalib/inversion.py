@@ -49,19 +49,24 @@ COLUMNS = ("spacing", "sd", "middle", "middle_sd", "coarse", "coarse_sd", "misfi
 MIDDLE = 1  # the level whose forecast is the middle one; level 0 gives the coarse one
 KEY = 8  # spacings that tell stretches apart, most of the time
 ROUNDING = 1e-14  # added to the diagonal of what Cholesky gets
-REMAINDER = np.array([0.05, 0.03, 0.01, 0.003])  # prior sd of R's coefficients in h / SPAN
-SPAN = 70.0
-SCALE = 2e-4  # prior sd of the relative error of h: T to three digits at 10^6
+DEGREE = 4  # of R tau^(1/2) = sum_k b_k v^k / k!, v = h / tau, tau = sqrt(T / 2 pi)
+# A term at N = tau too few or too many turns by v (about) and has b_k of size 2.
+SPREAD = 2.0  # prior sd of b_k
+LONGEST = 100.0  # mean spacings
+LOWEST, HIGHEST = 100.0, 1e10  # 4 and 40,000 terms, of which no stretch resolves many
+ROUNDED = 0.0025  # sd of log T, of which three digits are known
 SINE = np.array([(-1.0) ** k / math.factorial(2 * k + 1) for k in range(8)])[::-1].copy()
 COSINE = np.array([(-1.0) ** k / math.factorial(2 * k) for k in range(8)])[::-1].copy()
-KERNEL = {"fastmath": True, "nogil": True, "cache": True}
+LOST = (1.0, 0.4)  # forecast and deviation where there is no root, and the largest deviation
+PATIENCE = 2  # steps taken with the same derivatives
+KERNEL = {"fastmath": True, "nogil": True, "cache": True, "error_model": "numpy"}
 
 
 class State(NamedTuple):
     """A stretch of zeros and the solution so far; arrays the kernels work in.
 
-    `constants`: mean density, curvature of h(u), zeros so far, last forecast and deviation.
-    `x`: a_p (real parts, imaginary parts), theta0, error of the scale, coefficients of R.
+    `constants`: height, mean density there, zeros so far, last forecast and deviation, tau.
+    `x`: a_p (real parts, imaginary parts), theta0, error of the scale, b_k of R.
     One entry a zero, then points looked at: `u` (1, columns), `z`, `slope` dZ/du, and in units of
     a mean spacing / pi, capped where Z is flat, `residual` and its derivatives `rows`.
     Of the eight columns at work, real parts above imaginary parts: `e` e^{-i h log p} / sqrt(p) and
@@ -78,6 +83,7 @@ class State(NamedTuple):
     slope: Floats
     residual: Floats
     rows: Floats
+    lower: Floats
     e: Floats
     a: Floats
     c: Floats
@@ -141,11 +147,18 @@ def _turn(angle: Any) -> tuple[Any, Any]:
 
 
 @numba.njit(**KERNEL)
-def _height(block: int, tables: Sums, state: State) -> tuple[Any, Any]:
-    """Height of eight columns, without the error of the scale, and its slope in u."""
-    rho, curve = state.constants[0], state.constants[1]
-    s = get(state.u, 0, block) * (1 / rho)
-    return s - curve * s * s, (1 - (2 * curve) * s) * (1 / rho)
+def _height(u: Any, stretch: float, state: State) -> tuple[Any, Any, Any]:
+    """Height at u, if 1 / density is larger by `stretch`; its derivatives by u and by `stretch`.
+
+    u = rho h + h^2 / (4 pi T) - h^3 / (12 pi T^2), solved for h; rho gives away what T is.
+    """
+    height, rho = state.constants[0], state.constants[1]
+    curve, turned = 1 / (4 * math.pi * height * rho), 3 + 2 * math.pi * rho
+    b, c = curve * (1 + turned * stretch), curve * (2 * curve + 1 / (3 * height))
+    s = u * (1 / rho)
+    h = s * ((1 + stretch) - s * (b - c * s))
+    climb = ((1 + stretch) - s * (2 * b - (3 * c) * s)) * (1 / rho)
+    return h, climb, s - (turned * curve) * s * s
 
 
 @numba.njit(**KERNEL)
@@ -153,9 +166,9 @@ def _terms(x: Floats, block: int, tables: Sums, state: State) -> None:
     """Z and dZ/du at eight columns; leaves behind what the derivatives by x need."""
     primes, root = len(tables.log_p), tables.root
     e, a, c, partial = state.e, state.a, state.c, state.partial
-    h, climb = _height(block, tables, state)
-    stretch = 1 + x[2 * primes + 1]
-    turns = h * (-stretch / (2 * math.pi))
+    u = get(state.u, 0, block)
+    h, climb, by_stretch = _height(u, x[2 * primes + 1], state)
+    turns = h * (-0.5 / math.pi)
     for p in range(primes):
         co, si = _turn(turns * tables.log_p[p])
         re, im = co * tables.size[p], si * tables.size[p]
@@ -164,7 +177,7 @@ def _terms(x: Floats, block: int, tables: Sums, state: State) -> None:
         put(a, p, 0, re * x[p] - im * x[primes + p])
         put(a, primes + p, 0, im * x[p] + re * x[primes + p])
     smooth = len(tables.rest)
-    co, si = _turn(0.5 * get(state.u, 0, block) + x[2 * primes] / (2 * math.pi))
+    co, si = _turn(0.5 * u + x[2 * primes] / (2 * math.pi))
     z, turned, log_sum = 2 * co, 2 * si, every(0.0)
     put(c, 0, 0, z)
     put(c, smooth, 0, turned)
@@ -192,12 +205,13 @@ def _terms(x: Floats, block: int, tables: Sums, state: State) -> None:
         im = s0 * a1 + s1 * a0
         z, turned = z + (s0 * a0 - s1 * a1), turned + im
         log_sum = log_sum + im * tables.log_p[p] + (s2 * a1 + s3 * a0)
-    r, s = 2 * primes + 2, h * (1 / SPAN)
-    z = z + x[r] + s * (x[r + 1] + s * (x[r + 2] + s * x[r + 3]))
-    put(state.out, 0, 0, z)
-    put(state.out, 1, 0, climb * stretch * log_sum - math.pi * turned)
+    s, r = h * (1 / state.constants[5]), every(0.0)
+    for k in range(DEGREE, -1, -1):
+        r = r * s * (1 / (k + 1)) + x[2 * primes + 2 + k]
+    put(state.out, 0, 0, z + r * (1 / math.sqrt(state.constants[5])))
+    put(state.out, 1, 0, climb * log_sum - math.pi * turned)
     put(state.out, 2, 0, turned)
-    put(state.out, 3, 0, log_sum * h)
+    put(state.out, 3, 0, log_sum * by_stretch)
     put(state.out, 4, 0, s)
 
 
@@ -258,26 +272,56 @@ def _rows(x: Floats, first: int, count: int, tables: Sums, state: State, derivat
                 for i in range(r - 2):
                     row[i] = q * g[i, k]
                 row[r - 2], row[r - 1] = -q * out[2, k], q * out[3, k]
-                row[r], row[r + 1], row[r + 2], row[r + 3] = q, q * s, q * s * s, q * s * s * s
+                q /= math.sqrt(state.constants[5])
+                for i in range(DEGREE + 1):
+                    row[r + i] = q
+                    q *= s / (i + 1)
 
 
 @numba.njit(**KERNEL)
-def _misfit(x: Floats, low: int, n: int, noise: float, state: State) -> float:
-    total = 0.0
-    for j in range(low, n):
-        total += state.z[j] ** 2 / (state.slope[j] ** 2 + 1)
-    total /= noise * noise
-    for i in range(len(x)):
-        total += state.prior[i] * (x[i] - state.centre[i]) ** 2
+def _residuals(low: int, n: int, state: State) -> Floats:
+    """Z at the zeros, in units of a mean spacing / pi, at the last point looked at."""
+    found: Floats = state.z[low:n] / np.sqrt(state.slope[low:n] ** 2 + 1)
+    return found
+
+
+@numba.njit(**KERNEL)
+def _misfit(x: Floats, residual: Floats, noise: float, state: State) -> float:
+    away = x - state.centre
+    total: float = np.dot(residual, residual) / noise**2 + np.dot(away * state.prior, away)
     return total
 
 
 @numba.njit(**KERNEL)
-def _solve(gram: Floats, right: Floats) -> Floats:
-    """Solve a positive definite system, by Cholesky."""
-    lower, y = np.linalg.cholesky(gram), right.copy()
+def _cholesky(gram: Floats) -> Floats:
+    """The lower factor of a matrix, more of its diagonal added the more rounding has spoilt it."""
+    added = ROUNDING
+    for _ in range(6):
+        for i in range(len(gram)):
+            gram[i, i] *= 1 + added
+        try:
+            return np.linalg.cholesky(gram)  # type: ignore[return-value]
+        except Exception:  # all that numba can catch
+            added *= 100
+    return np.eye(len(gram)) * 1e150  # not numbers: stay where you are
+
+
+@numba.njit(**KERNEL)
+def _forward(lower: Floats, right: Floats) -> Floats:
+    """Solve L y = `right`, L the rows and columns of `lower` there are entries of `right` for."""
+    y = right.copy()
     for i in range(len(y)):
-        y[i] = (y[i] - np.dot(lower[i, :i], y[:i])) / lower[i, i]
+        total = 0.0
+        for k in range(i):
+            total += lower[i, k] * y[k]
+        y[i] = (y[i] - total) / lower[i, i]
+    return y
+
+
+@numba.njit(**KERNEL)
+def _solve(lower: Floats, right: Floats) -> Floats:
+    """Solve L L^T y = `right`."""
+    y: Floats = _forward(lower, right)
     for i in range(len(y) - 1, -1, -1):
         y[i] /= lower[i, i]
         for k in range(i):
@@ -291,8 +335,7 @@ def _start(low: int, n: int, tables: Sums, state: State) -> Floats:
     primes, log_p = len(tables.log_p), tables.log_p
     design = np.ones((n - low, 2 * primes + 1))
     for j in range(low, n):
-        h = state.u[0, j] / state.constants[0]
-        h -= state.constants[1] * h * h
+        h = _height(state.u[0, j], 0.0, state)[0]
         for p in range(primes):
             size = tables.size[p] / math.pi * math.sqrt(0.5)
             design[j - low, p] = -math.sin(h * log_p[p]) * size
@@ -302,7 +345,7 @@ def _start(low: int, n: int, tables: Sums, state: State) -> Floats:
     for j in range(low, n):
         gram[j - low, j - low] += 0.02
         y[j - low] = j - state.u[0, j]
-    found = design.T @ _solve(gram, y)
+    found = design.T @ _solve(_cholesky(gram), y)
     x = np.zeros(len(state.x))
     x[: 2 * primes] = found[: 2 * primes] * math.sqrt(0.5)
     x[2 * primes] = math.pi * (found[2 * primes] - 0.5)
@@ -310,82 +353,122 @@ def _start(low: int, n: int, tables: Sums, state: State) -> Floats:
 
 
 @numba.njit(**KERNEL)
+def _factor(low: int, n: int, noise: float, damping: float, state: State) -> None:
+    """`lower`: the Cholesky factor of the normal equations, damped.
+
+    With fewer equations than unknowns it is that of their dual form, which keeps its digits at
+    small noise.
+    """
+    rows, prior = state.rows[low:n], state.prior * (1 + damping)
+    if n - low <= len(prior):
+        wide = rows / np.sqrt(prior)
+        gram = wide @ wide.T
+        for j in range(n - low):
+            gram[j, j] += noise**2
+    else:
+        gram = rows.T @ rows
+        for i in range(len(prior)):
+            gram[i, i] += noise**2 * prior[i]
+    state.lower[: len(gram), : len(gram)] = _cholesky(gram)
+
+
+@numba.njit(**KERNEL)
+def _extend(low: int, n: int, noise: float, state: State) -> None:
+    """Add row n - 1 to what `lower` is the factor of."""
+    row, lower, m = state.rows[n - 1], state.lower, n - 1 - low
+    if m < len(row):
+        wide = row / state.prior
+        cross = _forward(lower, state.rows[low : n - 1] @ wide)
+        lower[m, :m] = cross
+        own = np.dot(row, wide)
+        left = own + noise**2 - np.dot(cross, cross)
+        lower[m, m] = math.sqrt(max(left, ROUNDING * own))
+    else:
+        new = row.copy()
+        for k in range(len(new)):
+            length = math.sqrt(lower[k, k] ** 2 + new[k] ** 2)
+            c, s = length / lower[k, k], new[k] / lower[k, k]
+            lower[k, k] = length
+            for i in range(k + 1, len(new)):
+                lower[i, k] = (lower[i, k] + s * new[i]) / c
+                new[i] = c * new[i] - s * lower[i, k]
+
+
+@numba.njit(**KERNEL)
+def _step(x: Floats, low: int, n: int, noise: float, damping: float, state: State) -> Floats:
+    """The solution of the normal equations with the factor `lower`, from x."""
+    prior, rows, residual = state.prior, state.rows[low:n], state.residual[low:n]
+    if n - low <= len(x):
+        pull = (state.centre - x) / (1 + damping)
+        dual = _solve(state.lower, residual + rows @ pull)
+        step: Floats = pull - (dual @ rows) / (prior * (1 + damping))
+    else:
+        right = residual @ rows + noise**2 * prior * (x - state.centre)
+        step = -_solve(state.lower, right)
+    return step
+
+
+@numba.njit(**KERNEL)
 def _fit(
-    x: Floats, low: int, n: int, noise: float, steps: int, tables: Sums, state: State
+    x: Floats, low: int, n: int, noise: float, steps: int, ready: bool, tables: Sums, state: State
 ) -> tuple[Floats, float]:
     """Levenberg-Marquardt from x: the solution and its misfit.
 
-    With fewer equations than unknowns the normal equations are solved in their dual form, which
-    keeps its digits at small noise.
+    Derivatives and factor are those at x or, if `ready` or one step has been enough to need no
+    second, at a point before: most steps are too small to change them.
     """
-    prior, centre = state.prior, state.centre
-    size, equations, variance = len(x), n - low, noise * noise
-    damping, value = 0.0, 0.0
-    for turn in range(steps):
-        _rows(x, low, equations, tables, state, True)
-        if turn == 0:
-            value = _misfit(x, low, n, noise, state)
-        residual, scaled = state.residual[low:n], state.rows[low:n]
-        better, found, trial = False, value, x
-        for _again in range(4):
-            spread = 1 / (prior * (1 + damping))
-            if equations <= size:
-                pull = -prior * (x - centre) * spread
-                wide = scaled * np.sqrt(spread)
-                gram = wide @ wide.T
-                for j in range(equations):
-                    gram[j, j] += variance + ROUNDING * gram[j, j]
-                dual = _solve(gram, residual + scaled @ pull)
-                trial = x + pull - spread * (scaled.T @ dual)
-            else:
-                gram = scaled.T @ scaled
-                right = -(scaled.T @ residual) - variance * prior * (x - centre)
-                for i in range(size):
-                    gram[i, i] += variance * prior[i] * (1 + damping) + ROUNDING * gram[i, i]
-                trial = x + _solve(gram, right)
-            _rows(trial, low, equations, tables, state, False)
-            found = _misfit(trial, low, n, noise, state)
-            better = found < value
-            if better or found - value < 0.01 + 1e-3 * value:
-                break  # done, or as good as done
+    damping, age = 0.0, 1
+    if not ready:
+        _rows(x, low, n - low, tables, state, True)
+        _factor(low, n, noise, damping, state)
+        age = 0
+    value = _misfit(x, state.residual[low:n], noise, state)
+    for _ in range(steps):
+        trial = x + _step(x, low, n, noise, damping, state)
+        _rows(trial, low, n - low, tables, state, False)
+        residual = _residuals(low, n, state)
+        found = _misfit(trial, residual, noise, state)
+        gain, enough = value - found, 0.01 + 1e-3 * value
+        age += 1
+        if gain > -enough:
+            x, value = trial, found
+            state.residual[low:n] = residual
+            if gain < enough:
+                break
+            damping = 0.03 * damping if damping > 0.3 else 0.0
+        elif age == 1:
             damping = max(30 * damping, 1.0)
-        if not better:
-            break
-        gain = value - found
-        x, value = trial, found
-        damping = 0.03 * damping if damping > 0.3 else 0.0
-        if gain < 0.01 + 1e-3 * value:
-            break
+        if age > PATIENCE or gain <= -enough:
+            if age > 1:
+                _rows(x, low, n - low, tables, state, True)
+                age = 0
+            _factor(low, n, noise, damping, state)
+    if damping > 0:
+        _factor(low, n, noise, 0.0, state)
     return x, value
 
 
 @numba.njit(**KERNEL)
-def _deviation(at: int, low: int, n: int, noise: float, state: State) -> float:
-    """Standard deviation of Z at column `at` under the posterior (Laplace)."""
-    size, variance, prior = len(state.prior), noise * noise, state.prior
-    row = state.rows[at]
-    scaled = state.rows[low:n]
-    if n - low <= size:
-        root = np.sqrt(1 / prior)
-        wide, mine = scaled * root, row * root
-        gram = wide @ wide.T
-        for j in range(n - low):
-            gram[j, j] += variance + ROUNDING * gram[j, j]
-        cross = wide @ mine
-        left = np.dot(mine, mine) - np.dot(cross, _solve(gram, cross))
+def _deviation(row: Floats, low: int, n: int, noise: float, state: State) -> float:
+    """Standard deviation of what has the derivatives `row`, under the posterior (Laplace)."""
+    if n - low <= len(row):
+        wide = row / state.prior
+        cross = _forward(state.lower[: n - low], state.rows[low:n] @ wide)
+        left = np.dot(row, wide) - np.dot(cross, cross)
     else:
-        gram = scaled.T @ scaled
-        for i in range(size):
-            gram[i, i] += variance * prior[i] + ROUNDING * gram[i, i]
-        left = variance * np.dot(row, _solve(gram, row))
+        half = _forward(state.lower, row)
+        left = noise**2 * np.dot(half, half)
     return math.sqrt(max(left, 1e-16))
 
 
 @numba.njit(**KERNEL)
 def _next(
-    x: Floats, low: int, n: int, noise: float, tables: Sums, state: State
+    x: Floats, misfit: float, low: int, n: int, noise: float, tables: Sums, state: State
 ) -> tuple[float, float]:
-    """The next zero of Z after zero n - 1: spacing and standard deviation; (1, 0.4) if none."""
+    """The next zero of Z after zero n - 1: spacing and standard deviation; (1, 0.4) if none.
+
+    Where the misfit says that the noise is larger than thought, so is the deviation.
+    """
     last, z = state.u[0, n - 1], state.z
     _rows(x, n - 1, 1, tables, state, False)
     sign = 1.0 if state.slope[n - 1] > 0 else -1.0
@@ -404,7 +487,7 @@ def _next(
         if right > 0:
             break
     if right < 0:
-        return 1.0, 0.4
+        return LOST
     for _ in range(8):  # eight points about the secant's guess, closer ones nearer to it
         guess = (left * below - right * above) / (below - above)
         for k in range(WIDTH):
@@ -424,12 +507,10 @@ def _next(
             break
     guess = (left * below - right * above) / (below - above)
     state.u[0, base] = last + guess
-    _rows(x, low, n - low, tables, state, True)
     _rows(x, base, 1, tables, state, True)
-    slope = state.slope[base]
-    return guess, _deviation(base, low, n, noise, state) * math.sqrt(
-        (slope**2 + 1) / (slope**2 + 0.3)
-    )
+    deviation, steep = _deviation(state.rows[base], low, n, noise, state), state.slope[base] ** 2
+    deviation *= math.sqrt((steep + 1) / (steep + 0.3) * max(misfit / (n - low), 1.0))
+    return guess, min(deviation, LOST[1])
 
 
 @numba.njit(**KERNEL)
@@ -453,19 +534,27 @@ def _push(
         started, value = before_sd > 0, np.inf
         sure = started and before_sd < 1e-3 and abs(spacing[t] - before) < 10 * before_sd + 1e-6
         if started:
-            x, value = _fit(x, low, n, fine, 6, tables, state)
+            _rows(x, n - 1, 1, tables, state, True)
+            if n - 1 > keep or n - low == len(x) + 1:
+                _factor(low, n, fine, 0.0, state)
+            else:
+                _extend(low, n, fine, state)
+            x, value = _fit(x, low, n, fine, 6, True, tables, state)
         fresh = not started or n <= search or (not sure and n % 8 == 0)
         if fresh:
             trial = _start(low, n, tables, state)
             for level in range(len(levels)):
-                trial, found = _fit(trial, low, n, levels[level], 12, tables, state)
+                trial, found = _fit(trial, low, n, levels[level], 12, False, tables, state)
                 if level == 0:
-                    out[t, 4], out[t, 5] = _next(trial, low, n, levels[0], tables, state)
+                    out[t, 4], out[t, 5] = _next(trial, found, low, n, levels[0], tables, state)
                 if level == MIDDLE:
-                    out[t, 2], out[t, 3] = _next(trial, low, n, levels[level], tables, state)
+                    out[t, 2], out[t, 3] = _next(trial, found, low, n, levels[level], tables, state)
             if found < value:
                 x, value = trial, found
-        out[t, 0], out[t, 1] = _next(x, low, n, fine, tables, state)
+            else:
+                _rows(x, low, n - low, tables, state, True)
+                _factor(low, n, fine, 0.0, state)
+        out[t, 0], out[t, 1] = _next(x, value, low, n, fine, tables, state)
         out[t, 6] = value
         if not fresh:
             out[t, 2] = out[t, 4] = out[t, 0]
@@ -486,38 +575,52 @@ class Follower:
     Raises
     ------
     ZetaError
-        Below height 100, where there are too few terms to speak of.
+        Below height 100, where there are too few terms to speak of, or above 10^10.
     """
 
     def __init__(self, height: float, room: int, keep: int | None = None) -> None:
-        if not height >= 100:
-            problem = f"a stretch at height {height}: the inversion needs at least 100"
+        if not LOWEST <= height <= HIGHEST:
+            problem = (
+                f"a stretch at height {height}: the inversion is for {LOWEST:g} to {HIGHEST:g}"
+            )
             raise ZetaError("zetalib.inversion", problem, "Set model.inversion to false.")
         self.tables = sums(int(math.sqrt(height / (2 * math.pi))))
         self.keep, self.left = room if keep is None else keep, room
-        density = math.log(height / (2 * math.pi)) / (2 * math.pi)
-        self.state = _state(self.tables, density, 1 / (4 * math.pi * height * density), room)
+        self.state = _state(self.tables, height, room)
 
     def push(self, spacing: Floats) -> Floats:
-        """Take on spacings, shape (T,); forecasts after each of them, shape (T, 7): COLUMNS."""
+        """Take on spacings, shape (T,); forecasts after each of them, shape (T, 7): COLUMNS.
+
+        Spacings below 0 or above `LONGEST`, which no zeros have, are moved there.
+
+        Raises
+        ------
+        ZetaError
+            If a spacing is no finite number.
+        """
+        if not np.isfinite(spacing).all():
+            problem = "a spacing is not a finite number"
+            raise ZetaError("zetalib.inversion", problem, "Check what makes the spacings.")
         if len(spacing) > self.left:
             raise ValueError(f"{len(spacing)} spacings, room is left for {self.left}")
         self.left -= len(spacing)
         out = np.empty((len(spacing), len(COLUMNS)))
-        values = np.ascontiguousarray(spacing, np.float64)
+        values = np.clip(np.ascontiguousarray(spacing, np.float64), 0, LONGEST)
         _push(values, self.keep, self.tables, self.state, LEVELS, SEARCH, out)
         return out
 
 
-def _state(tables: Sums, rho: float, curve: float, room: int) -> State:
+def _state(tables: Sums, height: float, room: int) -> State:
     primes, smooth = len(tables.log_p), len(tables.rest)
-    size, columns = 2 * primes + 6, (room // WIDTH + 4) * WIDTH
+    size, columns = 2 * primes + 3 + DEGREE, (room // WIDTH + 4) * WIDTH
+    density = math.log(height / (2 * math.pi)) / (2 * math.pi)
+    side = min(size, room + 1)  # of the normal equations, in the smaller of their forms
     prior = np.full(size, 2.0)
     prior[2 * primes] = 0.1
-    prior[2 * primes + 1] = 1 / SCALE**2
-    prior[2 * primes + 2 :] = 1 / REMAINDER**2
+    prior[2 * primes + 1] = (2 * math.pi * density / ROUNDED) ** 2
+    prior[2 * primes + 2 :] = 1 / SPREAD**2
     return State(
-        constants=np.array([rho, curve, 1.0, 0.0, 0.0]),
+        constants=np.array([height, density, 1.0, 0.0, 0.0, math.sqrt(height / (2 * math.pi))]),
         x=np.zeros(size),
         prior=prior,
         centre=np.zeros(size),
@@ -526,6 +629,7 @@ def _state(tables: Sums, rho: float, curve: float, room: int) -> State:
         slope=np.zeros(columns),
         residual=np.zeros(columns),
         rows=np.zeros((columns, size)),
+        lower=np.zeros((side, side)),
         e=np.zeros((2 * primes, WIDTH)),
         a=np.zeros((2 * primes, WIDTH)),
         c=np.zeros((2 * smooth, WIDTH)),
