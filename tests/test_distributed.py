@@ -16,7 +16,7 @@ from conftest import ROOT, changed
 from ruamel.yaml import YAML
 from test_train import leave_torch_as_it_was, small, windows  # noqa: F401
 
-from zetalib import distributed, params, train
+from zetalib import distributed, experiments, params, train
 from zetalib.distributed import Group
 from zetalib.errors import ZetaError
 from zetalib.window import save_tensors
@@ -29,9 +29,10 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 def workspace(folder, **changes):
     """A folder in which the train stage can run on small windows."""
     content = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-    whole = params.check(content)
+    whole = experiments.resolve("network-only", None, ROOT / "experiments", ROOT / "params.yaml")
     m, _, _, t = small(whole, steps=200, eval_every=40, checkpoint_every=5, **changes)
     content["model"], content["train"] = m.model_dump(), t.model_dump()
+    content["invert"] = whole.invert.model_dump()
     folder.mkdir()
     YAML().dump(content, folder / "params.yaml")
     data = windows()

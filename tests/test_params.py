@@ -22,10 +22,10 @@ def test_the_defaults_are_valid():
         ("entropy_reg: 0.005", "entropy_regg: 0.005", "model.entropy_reg: missing"),
         ("entropy_reg: 0.005", "entropy_reg: -1", "model.entropy_reg: input should be greater than or equal to 0, got -1"),
         ("entropy_reg: 0.005", "entropy_reg: yes please", "model.entropy_reg: .*number, got 'yes please'"),
-        ("layers: 4", "layers: 4.5", "model.layers: .*integer.*, got 4.5"),
-        ("layers: 4", 'layers: "4"', "model.layers: .*integer, got '4'"),
-        ("layers: 4", "layers: true", "model.layers: .*integer, got True"),
-        ("heads: 4", "heads: 3", "model: width 128 is not a multiple of heads 3"),
+        ("layers: 2", "layers: 4.5", "model.layers: .*integer.*, got 4.5"),
+        ("layers: 2", 'layers: "4"', "model.layers: .*integer, got '4'"),
+        ("layers: 2", "layers: true", "model.layers: .*integer, got True"),
+        ("heads: 4", "heads: 3", "model: width 64 is not a multiple of heads 3"),
         ("source: odlyzko", "source: odlyzka", "download.source: .*'odlyzko'.*'directory'.*, got 'odlyzka'"),
         ("val_fraction: 0.1", "val_fraction: 1.5", "window.val_fraction: .*less than 1, got 1.5"),
         ("val_fraction: 0.1", "val_fraction: .nan", "window.val_fraction: .*finite"),
@@ -123,7 +123,7 @@ def test_a_weight_may_be_a_ramp():
 
 def test_all_mistakes_are_named_at_once(tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_text(GOOD.replace("layers: 4", "layers: 0").replace("batch: 8", "batch: big"))
+    path.write_text(GOOD.replace("layers: 2", "layers: 0").replace("batch: 8", "batch: big"))
     with pytest.raises(ZetaError, match=r"model\.layers: .*; train\.batch: "):
         params.load(path)
 

@@ -29,7 +29,7 @@ SMALL = {
     "distill": {"samples": 300, "evaluations": 3000, "max_length": 8},
     "diagnose": {"windows": 8, "positions": 8, "horizon": 10, "trajectories": 10},
 }
-STAGES = ["download", "decode", "unfold", "verify", "window"]
+STAGES = ["download", "decode", "unfold", "verify", "window", "invert"]
 STAGES += ["train", "calibrate", "evaluate", "distill", "diagnose"]
 
 

@@ -64,8 +64,8 @@ CODE = textwrap.dedent("""
     from pathlib import Path
     from conftest import ROOT, changed
     from test_train import small, windows
-    from zetalib import model, params, train
-    sections = small(params.load(ROOT / "params.yaml"), steps=300, checkpoint_every=5, ema=0.9)
+    from zetalib import experiments, model, train
+    sections = small(experiments.resolve("network-only", None, ROOT / "experiments", ROOT / "params.yaml"), steps=300, checkpoint_every=5, ema=0.9)
     out = Path(sys.argv[1])
     say = lambda line: print(line, flush=True)
     result = train.train(windows(), *sections, out / "train.pt", say)

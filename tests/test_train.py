@@ -230,14 +230,14 @@ def test_auto_keeps_windows_on_the_device_where_there_is_room(defaults, monkeypa
     pages = {"SC_PAGE_SIZE": 4096, "SC_AVPHYS_PAGES": 4}
     monkeypatch.setattr(batches.os, "sysconf", pages.__getitem__)
     modes = [
-        batches.Batches(windows(count), defaults.train, torch.device("cpu")).mode
+        batches.Batches(windows(count), defaults.train, torch.device("cpu"), torch.float32).mode
         for count in (64, 65)  # of 32 float32: half of 16 KiB, and a little more
     ]
     assert modes == ["device", "mmap"]
 
 
 def test_a_batch_comes_with_its_rounded_heights(defaults):
-    drawn = batches.Batches(windows(), defaults.train, torch.device("cpu"))
+    drawn = batches.Batches(windows(), defaults.train, torch.device("cpu"), torch.float32)
     spacing, height = drawn(torch.tensor([0, 64, 80]))
     assert torch.equal(spacing[2], windows().spacing.flatten()[80:112].float())
     assert torch.equal(height, windows().heights(torch.tensor([0, 64, 80])))

@@ -137,8 +137,11 @@ def recut(windows: Windows, length: int) -> Windows:
     had = windows.spacing.shape[1]
     if had % length == 0:
         first = torch.arange(0, had, length)
-        earlier = torch.cat([torch.zeros(len(windows), 1), windows.spacing.cumsum(1)], 1)[:, first]
-        gamma = windows.gamma[:, None] + earlier / density(windows.gamma)[:, None]
+        earlier = torch.cat([torch.zeros(len(windows), 1), windows.spacing.cumsum(1)], 1)
+        # Heights between those of two windows' first zeros: good to far more than three digits.
+        last = had / density(windows.gamma[-1:])
+        rise = torch.cat([windows.gamma.diff(), last])[:, None]
+        gamma = windows.gamma[:, None] + rise * earlier[:, first] / earlier[:, -1:]
         n = windows.n[:, None] + first
         return Windows(windows.spacing.reshape(-1, length), n.flatten(), gamma.flatten())
     many, rest = divmod(length, had)
