@@ -256,14 +256,14 @@ def _gradient(block: int, tables: Sums, state: State) -> None:
 
 
 @numba.njit(**KERNEL)
-def _rows(x: Floats, first: int, count: int, tables: Sums, state: State, derivatives: bool) -> None:
-    """Z and dZ/du, and if asked for `residual` and `rows`, at `count` columns from `first` on."""
+def _rows(x: Floats, first: int, last: int, tables: Sums, state: State, derivatives: bool) -> None:
+    """Z and dZ/du, and if asked for `residual` and `rows`, at columns first ... last - 1."""
     r, g, out = 2 * len(tables.log_p) + 2, state.g, state.out
-    for block in range(first - first % WIDTH, first + count, WIDTH):
+    for block in range(first - first % WIDTH, last, WIDTH):
         _terms(x, block, tables, state)
         if derivatives:
             _gradient(block, tables, state)
-        for j in range(max(first, block), min(first + count, block + WIDTH)):
+        for j in range(max(first, block), min(last, block + WIDTH)):
             k = j - block
             state.z[j], state.slope[j] = out[0, k], out[1, k]
             if derivatives:
@@ -410,7 +410,7 @@ def _step(x: Floats, low: int, n: int, noise: float, damping: float, state: Stat
 
 @numba.njit(**KERNEL)
 def _fit(
-    x: Floats, low: int, n: int, noise: float, steps: int, ready: bool, tables: Sums, state: State
+    x: Floats, low: int, n: int, noise: float, ready: bool, tables: Sums, state: State
 ) -> tuple[Floats, float]:
     """Levenberg-Marquardt from x: the solution and its misfit.
 
@@ -419,13 +419,13 @@ def _fit(
     """
     damping, age = 0.0, 1
     if not ready:
-        _rows(x, low, n - low, tables, state, True)
+        _rows(x, low, n, tables, state, True)
         _factor(low, n, noise, damping, state)
         age = 0
     value = _misfit(x, state.residual[low:n], noise, state)
-    for _ in range(steps):
+    for _ in range(6 if ready else 12):
         trial = x + _step(x, low, n, noise, damping, state)
-        _rows(trial, low, n - low, tables, state, False)
+        _rows(trial, low, n, tables, state, False)
         residual = _residuals(low, n, state)
         found = _misfit(trial, residual, noise, state)
         gain, enough = value - found, 0.01 + 1e-3 * value
@@ -440,7 +440,7 @@ def _fit(
             damping = max(30 * damping, 1.0)
         if age > PATIENCE or gain <= -enough:
             if age > 1:
-                _rows(x, low, n - low, tables, state, True)
+                _rows(x, low, n, tables, state, True)
                 age = 0
             _factor(low, n, noise, damping, state)
     if damping > 0:
@@ -470,14 +470,14 @@ def _next(
     Where the misfit says that the noise is larger than thought, so is the deviation.
     """
     last, z = state.u[0, n - 1], state.z
-    _rows(x, n - 1, 1, tables, state, False)
+    _rows(x, n - 1, n, tables, state, False)
     sign = 1.0 if state.slope[n - 1] > 0 else -1.0
     base = n + WIDTH - n % WIDTH  # free columns beyond the zeros
     left, right, above, below = 0.0, -1.0, 1e-300, 0.0
     for block in range(11):  # up to 3.5 mean spacings
         for k in range(WIDTH):
             state.u[0, base + k] = last + 0.04 * (WIDTH * block + k + 1)
-        _rows(x, base, WIDTH, tables, state, False)
+        _rows(x, base, base + WIDTH, tables, state, False)
         for k in range(WIDTH):
             value = sign * z[base + k]
             if right < 0 and value < 0:
@@ -494,7 +494,7 @@ def _next(
             tilt = ((k - 3.5) / 4) ** 3
             away = guess - left if tilt < 0 else right - guess
             state.u[0, base + k] = last + guess + tilt * away
-        _rows(x, base, WIDTH, tables, state, False)
+        _rows(x, base, base + WIDTH, tables, state, False)
         for k in range(WIDTH):
             point, value = state.u[0, base + k] - last, sign * z[base + k]
             if value > 0 and left < point < right:
@@ -507,7 +507,7 @@ def _next(
             break
     guess = (left * below - right * above) / (below - above)
     state.u[0, base] = last + guess
-    _rows(x, base, 1, tables, state, True)
+    _rows(x, base, base + 1, tables, state, True)
     deviation, steep = _deviation(state.rows[base], low, n, noise, state), state.slope[base] ** 2
     deviation *= math.sqrt((steep + 1) / (steep + 0.3) * max(misfit / (n - low), 1.0))
     return guess, min(deviation, LOST[1])
@@ -534,17 +534,17 @@ def _push(
         started, value = before_sd > 0, np.inf
         sure = started and before_sd < 1e-3 and abs(spacing[t] - before) < 10 * before_sd + 1e-6
         if started:
-            _rows(x, n - 1, 1, tables, state, True)
+            _rows(x, n - 1, n, tables, state, True)
             if n - 1 > keep or n - low == len(x) + 1:
                 _factor(low, n, fine, 0.0, state)
             else:
                 _extend(low, n, fine, state)
-            x, value = _fit(x, low, n, fine, 6, True, tables, state)
+            x, value = _fit(x, low, n, fine, True, tables, state)
         fresh = not started or n <= search or (not sure and n % 8 == 0)
         if fresh:
             trial = _start(low, n, tables, state)
             for level in range(len(levels)):
-                trial, found = _fit(trial, low, n, levels[level], 12, False, tables, state)
+                trial, found = _fit(trial, low, n, levels[level], False, tables, state)
                 if level == 0:
                     out[t, 4], out[t, 5] = _next(trial, found, low, n, levels[0], tables, state)
                 if level == MIDDLE:
@@ -552,7 +552,7 @@ def _push(
             if found < value:
                 x, value = trial, found
             else:
-                _rows(x, low, n - low, tables, state, True)
+                _rows(x, low, n, tables, state, True)
                 _factor(low, n, fine, 0.0, state)
         out[t, 0], out[t, 1] = _next(x, value, low, n, fine, tables, state)
         out[t, 6] = value
