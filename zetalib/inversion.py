@@ -43,7 +43,7 @@ from zetalib.lanes import WIDTH, every, get, nearest, put
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6])  # noise, in mean spacings / pi
+LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-7])  # noise, in mean spacings / pi
 SEARCH = 40  # stretches up to so many zeros are also solved from scratch
 COLUMNS = ("spacing", "sd", "middle", "middle_sd", "coarse", "coarse_sd", "misfit")
 MIDDLE = 1  # the level whose forecast is the middle one; level 0 gives the coarse one
