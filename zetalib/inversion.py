@@ -43,12 +43,12 @@ from zetalib.lanes import WIDTH, every, get, nearest, put
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6])  # noise, in mean spacings / pi
+LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-8])  # noise, in mean spacings / pi
 SEARCH = 40  # stretches up to so many zeros are also solved from scratch
 COLUMNS = ("spacing", "sd", "middle", "middle_sd", "coarse", "coarse_sd", "misfit")
 MIDDLE = 1  # the level whose forecast is the middle one; level 0 gives the coarse one
 KEY = 8  # spacings that tell stretches apart, most of the time
-ROUNDING = 1e-14  # added to the diagonal of what Cholesky gets
+ROUNDING = 1e-16  # added to the diagonal of what Cholesky gets
 DEGREE = 4  # of R tau^(1/2) = sum_k b_k v^k / k!, v = h / tau, tau = sqrt(T / 2 pi)
 # A term at N = tau too few or too many turns by v (about) and has b_k of size 2.
 SPREAD = 2.0  # prior sd of b_k
