@@ -42,6 +42,8 @@ _CENTROID = 1024  # windows at most that the centroid of a memory is taken over
 _CODE = (  # of zetalib: what decides the weights
     "batches",
     "distributed",
+    "inversion",
+    "lanes",
     "losses",
     "memory",
     "model",
