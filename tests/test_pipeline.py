@@ -23,8 +23,17 @@ from zetalib.platt import Block, Header
 
 SMALL = {
     "window": {"length": 32},
-    "model": {"layers": 1, "heads": 2, "width": 16, "lags": 4, "components": 3},
-    "train": {"steps": 30, "warmup": 3, "eval_every": 10, "checkpoint_every": 10, "threads": 1},
+    "invert": {"solve": False},  # compiling its kernels takes as long as all the rest
+    "model": {"inversion": False, "layers": 1, "heads": 2, "width": 16, "lags": 4, "components": 3},
+    "train": {
+        "shift": True,
+        "skip_lowest": 0.4,
+        "steps": 30,
+        "warmup": 3,
+        "eval_every": 10,
+        "checkpoint_every": 10,
+        "threads": 1,
+    },
     "evaluate": {"context": 16, "horizons": [5, 10]},
     "distill": {"samples": 300, "evaluations": 3000, "max_length": 8},
     "diagnose": {"windows": 8, "positions": 8, "horizon": 10, "trajectories": 10},

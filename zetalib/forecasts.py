@@ -21,7 +21,7 @@ from torch import Tensor
 
 from zetalib import atomic
 from zetalib.errors import ZetaError
-from zetalib.inversion import Sliding
+from zetalib.inversion import Coasting
 from zetalib.memory import Intervention
 from zetalib.mixture import Mixture
 from zetalib.model import SpacingMDN, similarity_gate
@@ -87,7 +87,7 @@ def next_spacing(
     like the training data (:func:`zetalib.model.similarity_gate`).
     """
     device = next(model.parameters()).device
-    sliding = Sliding() if model.config.inversion else None
+    coasting = Coasting() if model.config.inversion else None
 
     @torch.no_grad()
     def forecast(context: Floats, height: Floats) -> Mixture:
@@ -99,8 +99,8 @@ def next_spacing(
         if gated:
             done = replace(intervene or Intervention(), gate=similarity_gate(model, x, h))
         inverted = None
-        if sliding is not None:
-            inverted = torch.from_numpy(sliding(context, height)).to(device)
+        if coasting is not None:
+            inverted = torch.from_numpy(coasting(context, height)).to(device)
         found = model(x, h, at=last, intervene=done, inverted=inverted)
         log_pi, mu, sigma = (part[:, 0] for part in found)
         return to_mixture((log_pi, mu, sigma))

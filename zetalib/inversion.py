@@ -47,6 +47,7 @@ LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-8])  # noise, in mean spacing
 SEARCH = 40  # stretches up to so many zeros are also solved from scratch
 COLUMNS = ("spacing", "sd", "middle", "middle_sd", "coarse", "coarse_sd", "misfit")
 MIDDLE = 1  # the level whose forecast is the middle one; level 0 gives the coarse one
+DOUBT = 0.02  # standard deviation from which coasting no longer trusts the solution
 KEY = 8  # spacings that tell stretches apart, most of the time
 ROUNDING = 1e-16  # added to the diagonal of what Cholesky gets
 DEGREE = 4  # of R tau^(1/2) = sum_k b_k v^k / k!, v = h / tau, tau = sqrt(T / 2 pi)
@@ -59,7 +60,9 @@ SINE = np.array([(-1.0) ** k / math.factorial(2 * k + 1) for k in range(8)])[::-
 COSINE = np.array([(-1.0) ** k / math.factorial(2 * k) for k in range(8)])[::-1].copy()
 LOST = (1.0, 0.4)  # forecast and deviation where there is no root, and the largest deviation
 PATIENCE = 2  # steps taken with the same derivatives
-KERNEL = {"fastmath": True, "nogil": True, "cache": True, "error_model": "numpy"}
+# Not cached: what numba loads from its cache differs in the last bits from what it compiles, and
+# results are to be the same whoever ran before.
+KERNEL = {"fastmath": True, "nogil": True}
 
 
 class State(NamedTuple):
@@ -587,6 +590,7 @@ class Follower:
         self.tables = sums(int(math.sqrt(height / (2 * math.pi))))
         self.keep, self.left = room if keep is None else keep, room
         self.state = _state(self.tables, height, room)
+        self.coasted, self.lost = 0, False
 
     def push(self, spacing: Floats) -> Floats:
         """Take on spacings, shape (T,); forecasts after each of them, shape (T, 7): COLUMNS.
@@ -607,7 +611,29 @@ class Follower:
         out = np.empty((len(spacing), len(COLUMNS)))
         values = np.clip(np.ascontiguousarray(spacing, np.float64), 0, LONGEST)
         _push(values, self.keep, self.tables, self.state, LEVELS, SEARCH, out)
+        self.misfit = float(out[-1, 6])
         return out
+
+    def coast(self, spacing: float) -> Floats:
+        """Move on by a spacing that was forecast, not seen; the forecast after it, shape (7,).
+
+        It is no evidence about the primes: the solution stays, and its next zero is looked up. Too
+        far from what was solved, where that zero is in doubt, the one that the mean density and
+        the stretch's mean S lead to expect is forecast instead: zeros are rigid, so that the error
+        stops growing.
+        """
+        # The last column holds where to look from; what was solved is in `rows` and `lower`.
+        n = int(self.state.constants[2])
+        self.state.u[0, n - 1] += min(max(spacing, 0.0), LONGEST)
+        low, noise = max(0, n - 1 - self.keep), LEVELS[-1]
+        found = _next(self.state.x, self.misfit, low, n, noise, self.tables, self.state)
+        self.coasted += 1
+        if self.lost or found[1] > DOUBT:
+            self.lost = True
+            lag = self.state.centre[2 * len(self.tables.log_p)] / math.pi + 0.5
+            ahead = n + self.coasted - lag - self.state.u[0, n - 1]
+            found = (min(max(ahead, 0.2), 2.5), LOST[1])
+        return np.array([*found, *found, *found, self.misfit])
 
 
 def _state(tables: Sums, height: float, room: int) -> State:
@@ -640,11 +666,11 @@ def _state(tables: Sums, height: float, room: int) -> State:
     )
 
 
-class Sliding:
-    """Forecasts along contexts that slide: each new spacing costs a step, not a stretch.
+class Coasting:
+    """Forecasts in rollouts: contexts that slide over the model's own forecasts.
 
-    Given the contexts of the call before, moved on by one, it goes on from the solutions it had;
-    given others it starts anew. A token's forecasts are those made when it was the last one.
+    The first contexts are solved. Given those of the call before, moved on by one spacing, it
+    coasts (:meth:`Follower.coast`); given others it starts anew.
     """
 
     def __init__(self) -> None:
@@ -654,17 +680,17 @@ class Sliding:
 
     def __call__(self, contexts: Floats, height: Floats) -> Floats:
         """Contexts (B, T), heights (B,) of their first zeros: shape (B, T, 7)."""
-        b, t = contexts.shape
-        goes_on = self._before.shape == (b, t) and self._followers[0].left > 0
-        if goes_on and np.array_equal(contexts[:, :-1], self._before[:, 1:]):
-            new = [s[-1:] for s in contexts]
-            kept = self._found[:, 1:]
+        same_shape = self._before.shape == contexts.shape
+        if same_shape and np.array_equal(contexts[:, :-1], self._before[:, 1:]):
+            last = contexts[:, -1].tolist()
+            calls = zip(self._followers, last, strict=True)
+            coasted = np.stack(together(calls, Follower.coast))[:, None]
+            self._found = np.concatenate([self._found[:, 1:], coasted], 1)
         else:
-            self._followers = [Follower(h, 4 * t, t) for h in height.tolist()]
-            new, kept = list(contexts), np.empty((b, 0, len(COLUMNS)))
-        calls = zip(self._followers, new, strict=True)
-        pushed = np.stack(together(calls, Follower.push))
-        self._before, self._found = contexts.copy(), np.concatenate([kept, pushed], 1)
+            self._followers = [Follower(h, contexts.shape[1]) for h in height.tolist()]
+            calls = zip(self._followers, contexts, strict=True)
+            self._found = np.stack(together(calls, Follower.push))
+        self._before = contexts.copy()
         return self._found
 
 
