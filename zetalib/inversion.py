@@ -62,7 +62,7 @@ LOST = (1.0, 0.4)  # forecast and deviation where there is no root, and the larg
 PATIENCE = 2  # steps taken with the same derivatives
 # Not cached: what numba loads from its cache differs in the last bits from what it compiles, and
 # results are to be the same whoever ran before.
-KERNEL = {"fastmath": True, "nogil": True}
+KERNEL = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 
 
 class State(NamedTuple):
