@@ -713,7 +713,8 @@ def follow(spacing: Floats, height: float) -> Floats:
 
 def forecasts(spacing: Floats, height: Floats) -> Floats:
     """:func:`follow` for many stretches, shape (W, T), with heights (W,): shape (W, T, 7)."""
-    return np.stack(together(zip(spacing, height.tolist(), strict=True), follow))
+    found = together(zip(spacing, height.tolist(), strict=True), follow)
+    return np.stack(found) if found else np.empty((*spacing.shape, len(COLUMNS)))
 
 
 class Known:
