@@ -6,12 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from zetalib import inversion, siegel, unfold
 from zetalib.errors import ZetaError
 from zetalib.inversion import WIDTH, Coasting, Follower, Known
 
 HEIGHT = 300_000
+
+
+@pytest.fixture(autouse=True)
+def one_blas_thread():
+    """As in `together`: with several, BLAS adds in another order."""
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 def zeros(height, count):
