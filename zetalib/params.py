@@ -153,7 +153,8 @@ class Model(Section):
     width: Positive
     lags: Positive  # spacings in a token: 1 as published, more let the first layer act as AR(lags)
     positions: Literal["learned", "index", "arithmetic"]  # learned, rotary by index, by log p
-    frequencies: Literal["fixed", "learnable", "random"]  # of arithmetic positions
+    # Of arithmetic positions: log p, learned from log p, random, learned from random.
+    frequencies: Literal["fixed", "learnable", "random", "learnable_random"]
     primes: Count  # arithmetic: rotary pairs at log p; the others form a geometric ladder
     components: Positive  # K
     sigma_floor: Rate  # smallest sigma, in mean spacings

@@ -47,12 +47,13 @@ def arithmetic_frequencies(config: params.Model) -> Tensor:
     Returns
     -------
     float64 tensor, shape (heads, pairs)
-        Radians a unit of height. With `frequencies: random` (a control) the log primes are
-        replaced by draws of torch's generator, uniform between the least and the greatest of them.
+        Radians a unit of height. With `frequencies: random` or `learnable_random` (controls) the
+        log primes are replaced by draws of torch's generator, uniform between the least and the
+        greatest of them.
     """
     pairs = config.width // config.heads // 2
     first = torch.tensor(primes(config.primes), dtype=torch.float64).log()
-    if config.frequencies == "random" and config.primes:
+    if config.frequencies in ("random", "learnable_random") and config.primes:
         low, high = math.log(2), float(first[-1])
         first = low + (high - low) * torch.rand(config.primes, dtype=torch.float64)
     rungs = pairs * config.heads - config.primes
@@ -102,7 +103,8 @@ class Rotary(nn.Module):
     Parameters
     ----------
     config : zetalib.params.Model
-        With `positions` index or arithmetic. `frequencies: learnable` starts at log p.
+        With `positions` index or arithmetic. `frequencies: learnable` starts at log p,
+        `learnable_random` where `random` stays.
     """
 
     base: Tensor
@@ -113,8 +115,11 @@ class Rotary(nn.Module):
         pairs = config.width // config.heads // 2
         frequencies = arithmetic_frequencies(config) if arithmetic else index_frequencies(pairs)
         self.register_buffer("base", frequencies)
+        # Those that are a log p, or stand in the place of one.
+        place = torch.arange(frequencies.numel()).reshape(pairs, -1).T
+        self.of_primes = place < (config.primes if arithmetic else 0)
         self.shift: nn.Parameter | None = None
-        if config.frequencies == "learnable":
+        if config.frequencies.startswith("learnable"):
             self.shift = nn.Parameter(torch.zeros(frequencies.shape))
 
     def frequencies(self) -> Tensor:

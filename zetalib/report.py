@@ -12,9 +12,11 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from numpy.typing import NDArray
 
-from zetalib import atomic, results
+from zetalib import atomic, results, tuning
 from zetalib.errors import ZetaError
+from zetalib.positions import RESOLUTION, primes
 from zetalib.table import HORIZONS, MEASURED, REPORTED
 
 Record = dict[str, Any]
@@ -82,6 +84,7 @@ def page(records: list[Record]) -> str:
             if r["size"] != LONG and (r["group"] == group or r["experiment"] in beside)
         ]
         lines += ["", f"## {title}", "", text, "", *_table(chosen, yardsticks=group == "family")]
+        lines += _tuned(chosen)
     longer = [r for r in records if r["size"] == LONG]
     lines += ["", "## Longer runs", "", "More time, nothing else changed.", "", *_table(longer)]
     shown = {group for group, *_ in SECTIONS}
@@ -98,6 +101,53 @@ def _table(records: list[Record], yardsticks: bool = False) -> list[str]:
     if yardsticks:
         rows += [*_constant(records), *_others()]
     return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def _tuned(records: list[Record]) -> list[str]:
+    """Null tests of where learned frequencies ended, all seeds of a size together."""
+    learned = [r for r in records if "frequencies" in r]
+    lines: list[str] = []
+    for size, same in itertools.groupby(sorted(learned, key=_size), _size):
+        lines += ["", *_tuned_table(list(same), size)]
+    return lines
+
+
+def _size(record: Record) -> str:
+    return str(record["size"])
+
+
+def _tuned_table(learned: list[Record], size: str) -> list[str]:
+    def ends(kind: str, end: str) -> NDArray[np.float64]:
+        chosen = [r for r in learned if r["params"]["model"]["frequencies"] == kind]
+        return np.ravel([r["frequencies"][end] for r in chosen])
+
+    logs = np.log(primes(learned[0]["params"]["model"]["primes"]))
+    rows: list[tuple[str, tuning.Test]] = []
+    start, end = (ends("learnable_random", which) for which in ("start", "end"))
+    if end.size:
+        text = f"began at random: how many of {end.size} end within {RESOLUTION} of a log p"
+        rows.append((text, tuning.near(end, logs, RESOLUTION, seed=0)))
+        text = "began at random: mean approach to the nearest log p"
+        rows.append((text, tuning.toward(start, end, logs, seed=1)))
+    moved = ends("learnable", "end") - ends("learnable", "start")
+    if end.size and moved.size:
+        text = f"began at log p: mean size of {moved.size} moves, less than those of the others by"
+        rows.append((text, tuning.stay(moved, end - start, seed=2)))
+    if not rows:
+        return []
+    head = "| null test | found | expected of the null | p | p × tests |"
+    return [
+        f"Where learned frequencies end at size {size} (`zetalib/tuning.py` tells the nulls;"
+        " radians a unit of height; p × tests is Bonferroni's correction):",
+        "",
+        head,
+        "| --- | --- | --- | --- | --- |",
+        *(
+            f"| {text} | {t.statistic:.4g} | {t.expected:.4g} | {t.p:.2g}"
+            f" | {min(1.0, t.p * len(rows)):.2g} |".replace("-", "−")
+            for text, t in rows
+        ),
+    ]
 
 
 def _over_seeds(records: Iterable[Record]) -> list[list[Record]]:

@@ -243,7 +243,17 @@ def scores(network: model.SpacingMDN, tail: Windows, p: params.Params) -> dict[s
             "from": PERTURBED_FROM,
             "moves": moves(network, tail[:PERTURBED_WINDOWS], PERTURBED_FROM).tolist(),
         },
+        **_tuned(network),
     }
+
+
+def _tuned(network: model.SpacingMDN) -> dict[str, Any]:
+    """Where learned frequencies in the place of log p began and ended; {} if none are learned."""
+    rotary = network.rotary
+    if rotary is None or rotary.shift is None or not rotary.of_primes.any():
+        return {}
+    both = {"start": rotary.base, "end": rotary.frequencies().detach()}
+    return {"frequencies": {name: f[rotary.of_primes].tolist() for name, f in both.items()}}
 
 
 def moves(network: model.SpacingMDN, windows: Windows, first: int) -> NDArray[np.float64]:
