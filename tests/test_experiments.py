@@ -63,7 +63,7 @@ def test_the_control_of_the_primes_differs_in_its_frequencies_alone():
 
 def test_overrides_are_those_of_the_files_the_experiments_last():
     found = experiments.overrides("arithmetic", "small", FOLDER, PARAMS)
-    assert {"model.lags=1", "train.lr=0.004", "model.positions=arithmetic"} <= set(found)
+    assert {"model.lags=24", "train.lr=0.003", "model.positions=arithmetic"} <= set(found)
     assert "model.positions=learned" not in found
 
 

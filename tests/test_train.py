@@ -3,6 +3,7 @@
 import copy
 import itertools
 import re
+import time
 
 import numpy as np
 import pytest
@@ -205,6 +206,17 @@ def test_a_budget_ends_the_run_with_the_decay_done(tmp_path, defaults):
     assert result.curve[-1].lr < 0.05 * defaults.train.lr
     assert any("no two such runs are equal" in line for line in log)
     assert any(re.match(r"Step \d+/~\d+ \|", line) for line in log)
+
+
+def test_a_budget_of_the_cores_does_not_count_waiting(tmp_path, defaults):
+    began, waits = time.monotonic(), []
+
+    def wait(_):
+        waits.append(time.sleep(0.3))
+
+    chosen = small(defaults, max_minutes=0.01, clock="cpu", eval_every=20)
+    result = train.train(windows(), *chosen, tmp_path / "train.pt", print, wait)
+    assert 0.6 <= result.seconds < time.monotonic() - began - 0.3 * len(waits) + 0.1
 
 
 @pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"optimizer": "muon"}])

@@ -17,8 +17,8 @@ _DECAY = 0.2  # wsd: the last share of the run, in which the rate falls to zero
 def progress(step: int, p: params.Train, elapsed: float) -> float:
     """Share of the run that is done after `step` steps: the run ends at 1.
 
-    Of the steps after warm-up (so negative before), or, with `max_minutes`, of that wall-clock
-    time, of which `elapsed` seconds are gone.
+    Of the steps after warm-up (so negative before), or, with `max_minutes`, of that time, of which
+    `elapsed` seconds are gone.
     """
     if p.max_minutes is None:
         return (step - p.warmup) / (p.steps - p.warmup)

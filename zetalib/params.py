@@ -240,7 +240,8 @@ class Train(Section):
 
     seed: Count
     steps: Positive  # of the optimizer; with max_minutes the clock decides instead
-    max_minutes: Rate | None  # wall-clock budget, which the schedule follows; null: steps decide
+    max_minutes: Rate | None  # a budget of time, which the schedule follows; null: steps decide
+    clock: Literal["wall", "cpu"]  # cpu: time on the cores, all together; fair on a busy machine
     batch: Positive  # windows in a step, over all processes
     accumulate: Positive  # parts in which each process works through its share of the batch
     shift: bool  # cut the windows at a new offset each epoch

@@ -58,7 +58,8 @@ _CODE = (  # of zetalib: what decides the weights
 class Point:
     """One evaluation: step, tokens seen, training and dev NLL, learning rate of the step.
 
-    `seconds` is the wall time of training so far; runs that differ in it alone are equal.
+    `seconds` is the time of training so far, by `train.clock`; runs that differ in it alone are
+    equal.
     """
 
     step: int
@@ -73,7 +74,7 @@ class Point:
 class Result:
     """What training leaves: the weights of the best evaluation and the learning curve.
 
-    `seconds` is the wall time of training, all sessions of a resumed one together.
+    `seconds` is the time of training by `train.clock`, all sessions of a resumed one together.
     """
 
     model: SpacingMDN
@@ -205,11 +206,12 @@ def train(
     if p.max_minutes is not None:
         log(f"the clock ends this run after {p.max_minutes:g} minutes: no two such runs are equal")
 
-    began, first, earlier = time.monotonic(), state.step, state.seconds
+    clock = time.process_time if p.clock == "cpu" else time.monotonic
+    began, first, earlier = clock(), state.step, state.seconds
     running = torch.tensor(state.running, device=device)
 
     def elapsed() -> float:
-        return earlier + time.monotonic() - began
+        return earlier + clock() - began
 
     def evaluate(rate: float) -> None:
         state.running, state.seconds = float(running), elapsed()
