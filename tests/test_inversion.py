@@ -180,16 +180,22 @@ def test_coasting_follows_the_zeros_without_seeing_them(stretches):
     np.testing.assert_allclose(again[0, -1, 0], alone[-1, 0], atol=1e-5)
 
 
-def test_coasting_far_from_what_was_solved_stays_with_the_count_of_zeros(stretches):
+def test_coasting_far_from_what_was_solved_counts_zeros_by_the_primes_found(stretches):
+    """It stays with the zeros better than their density does, and says how well."""
     spacing, height = stretches
-    coasting, contexts = Coasting(), spacing[:, :75]
+    coasting, contexts, predicted, sd = Coasting(), spacing[:, :75], [], []
     for _ in range(100):
-        found = coasting(contexts, height)
-        contexts = np.column_stack([contexts[:, 1:], found[:, -1, 0]])
-    fed = np.concatenate([spacing[:, :75], contexts[:, -75:]], 1)[:, :175]
-    assert np.isfinite(fed).all()
-    error = np.abs(found[:, -75:, 0].sum(1) - spacing[:, 99:174].sum(1))
-    assert error.max() < 3
+        found = coasting(contexts, height)[:, -1]
+        predicted.append(found[:, 0])
+        sd.append(found[:, 1])
+        contexts = np.column_stack([contexts[:, 1:], found[:, 0]])
+    future = spacing[:, 75:175].cumsum(1)
+    error = (np.cumsum(predicted, 0).T - future)[:, 20:]
+    always_one = (np.arange(1, 101) - future)[:, 20:]
+    assert np.abs(error).max() < 1.5
+    assert np.abs(error).mean() < 0.6 * np.abs(always_one).mean()
+    off = error / np.array(sd).T[:, 20:]
+    assert 0.5 < np.sqrt(np.square(off).mean()) < 2
 
 
 def test_known_computes_what_is_missing(stretches, solved, monkeypatch):

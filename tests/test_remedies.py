@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import changed
 
-from zetalib import forecasts, remedies, rollout
+from zetalib import forecasts, inversion, remedies, rollout
 from zetalib.errors import ZetaError
 from zetalib.memory import Intervention
 from zetalib.mixture import Mixture
@@ -60,6 +60,16 @@ def test_memory_fades_a_step_at_a_time(network, contexts, defaults):
         assert np.array_equal(forecaster(contexts, HEIGHTS).mu, wanted.mu)
     means = [forecaster(contexts, HEIGHTS).mean() for forecaster in steps]
     assert np.abs(means[3] - means[0]).max() > 1e-4
+
+
+def test_steps_that_fade_share_one_solution_of_the_zeros(contexts, defaults, monkeypatch):
+    m = changed(defaults.model, layers=1, heads=2, width=16, lags=1, components=4, inversion=True)
+    network = SpacingMDN(m, changed(defaults.memory, kind="prefix", slots=4), 31).eval()
+    solved, real = [], inversion.Follower.push
+    monkeypatch.setattr(inversion.Follower, "push", lambda *given: solved.append(1) or real(*given))
+    p = evaluate(defaults, fade=0.5)
+    rollout.rollout(remedies.forecasters(network, p), contexts, HEIGHTS, 4, "mean")
+    assert len(solved) == len(contexts)
 
 
 def test_the_gate_is_open_where_all_is_as_in_training_and_closes_elsewhere(

@@ -79,15 +79,20 @@ def forecast_windows(
 
 
 def next_spacing(
-    model: SpacingMDN, intervene: Intervention | None = None, gated: bool = False
+    model: SpacingMDN,
+    intervene: Intervention | None = None,
+    gated: bool = False,
+    coasting: Coasting | None = None,
 ) -> Callable[[Floats, Floats], Mixture]:
     """The model as a function of contexts (B, T) and rounded heights (B,).
 
     It forecasts the next spacing, (B, K). `gated`: memory counts for as much as each context is
-    like the training data (:func:`zetalib.model.similarity_gate`).
+    like the training data (:func:`zetalib.model.similarity_gate`). `coasting` is shared by those
+    that take turns in one rollout.
     """
     device = next(model.parameters()).device
-    coasting = Coasting() if model.config.inversion else None
+    if coasting is None and model.config.inversion:
+        coasting = Coasting()
 
     @torch.no_grad()
     def forecast(context: Floats, height: Floats) -> Mixture:

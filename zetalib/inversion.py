@@ -47,7 +47,10 @@ LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-8])  # noise, in mean spacing
 SEARCH = 40  # stretches up to so many zeros are also solved from scratch
 COLUMNS = ("spacing", "sd", "middle", "middle_sd", "coarse", "coarse_sd", "misfit")
 MIDDLE = 1  # the level whose forecast is the middle one; level 0 gives the coarse one
-DOUBT = 0.02  # standard deviation from which coasting no longer trusts the solution
+DOUBT = 0.02  # standard deviation from which coasting counts zeros instead of following Z
+POWERS = np.arange(1, 4)  # of a prime, in S
+GRID = 0.05  # mean spacings between the points at which S is looked at
+AHEAD = 64  # zeros counted at a time
 KEY = 8  # spacings that tell stretches apart, most of the time
 ROUNDING = 1e-16  # added to the diagonal of what Cholesky gets
 DEGREE = 4  # of R tau^(1/2) = sum_k b_k v^k / k!, v = h / tau, tau = sqrt(T / 2 pi)
@@ -591,6 +594,7 @@ class Follower:
         self.keep, self.left = room if keep is None else keep, room
         self.state = _state(self.tables, height, room)
         self.coasted, self.lost = 0, False
+        self._counted: list[tuple[float, float]] = []
 
     def push(self, spacing: Floats) -> Floats:
         """Take on spacings, shape (T,); forecasts after each of them, shape (T, 7): COLUMNS.
@@ -618,9 +622,8 @@ class Follower:
         """Move on by a spacing that was forecast, not seen; the forecast after it, shape (7,).
 
         It is no evidence about the primes: the solution stays, and its next zero is looked up. Too
-        far from what was solved, where that zero is in doubt, the one that the mean density and
-        the stretch's mean S lead to expect is forecast instead: zeros are rigid, so that the error
-        stops growing.
+        far from what was solved, where that zero is in doubt, zeros are counted instead
+        (:meth:`_count`): the primes that were found still say where S is high and low.
         """
         # The last column holds where to look from; what was solved is in `rows` and `lower`.
         n = int(self.state.constants[2])
@@ -630,10 +633,50 @@ class Follower:
         self.coasted += 1
         if self.lost or found[1] > DOUBT:
             self.lost = True
-            lag = self.state.centre[2 * len(self.tables.log_p)] / math.pi + 0.5
-            ahead = n + self.coasted - lag - self.state.u[0, n - 1]
-            found = (min(max(ahead, 0.2), 2.5), LOST[1])
+            while len(self._counted) <= self.coasted:
+                self._counted += self._count(n + len(self._counted), AHEAD)
+            place, deviation = self._counted[self.coasted]
+            ahead = place - self.state.u[0, n - 1]
+            found = (min(max(ahead, 0.05), 3.5), deviation)
         return np.array([*found, *found, *found, self.misfit])
+
+    def _count(self, first: int, number: int) -> list[tuple[float, float]]:
+        """Where `number` zeros from zero `first` on lie, and standard deviations, by counting.
+
+        u_j is where u + S(u) + c = j, c = theta0 / pi + 1/2 and
+
+            S = (1 / pi) Im sum_p sum_{k <= 3} a_p^k e^{-i k h(u) log p} / (k p^{k/2}),
+
+        with the a_p of the solution: those not resolved have faded out. The deviation is that of
+        the left side under the posterior's curvature. Its sum may fall where the true one, which
+        has steps, does not: u_j is midway between the first and the last place where it is j.
+        """
+        state, log_p, x = self.state, self.tables.log_p, self.state.x
+        primes, n, noise = len(log_p), int(state.constants[2]), LEVELS[-1]
+        low = max(0, n - 1 - self.keep)
+        a = x[:primes] + 1j * x[primes : 2 * primes]
+        constant = x[2 * primes] / math.pi + 0.5
+
+        def factors(u: Floats) -> NDArray[np.complex128]:  # (K, U, P), k-th powers over pi
+            h = _height.py_func(u, x[2 * primes + 1], state)[0]
+            e = np.exp(-1j * h[:, None] * log_p) * self.tables.size
+            return e ** POWERS[:, None, None] / math.pi
+
+        grid = first - constant + np.arange(-3, number + 3, GRID)
+        series = factors(grid) * (a ** POWERS[:, None] / POWERS[:, None])[:, None]
+        count = grid + constant + series.imag.sum((0, 2))
+        ranks = np.arange(first, first + number)
+        latest = np.interp(ranks, np.maximum.accumulate(count), grid)
+        earliest = np.interp(ranks, np.minimum.accumulate(count[::-1])[::-1], grid)
+        place = (latest + earliest) / 2
+
+        rows = np.zeros((number, len(x)))
+        by_a = (factors(place) * (a ** (POWERS[:, None] - 1))[:, None]).sum(0)
+        rows[:, :primes], rows[:, primes : 2 * primes] = by_a.imag, by_a.real
+        rows[:, 2 * primes] = 1 / math.pi
+        off = math.sqrt(max(self.misfit / (n - low), 1.0))
+        sd = [min(off * _deviation(row, low, n, noise, state), LOST[1]) for row in rows]
+        return list(zip(place.tolist(), sd, strict=True))
 
 
 def _state(tables: Sums, height: float, room: int) -> State:

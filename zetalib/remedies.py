@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from zetalib import params
 from zetalib.forecasts import next_spacing
+from zetalib.inversion import Coasting
 from zetalib.memory import Intervention
 from zetalib.model import SpacingMDN
 from zetalib.rollout import Forecaster
@@ -19,5 +20,6 @@ def forecasters(network: SpacingMDN, p: params.Evaluate) -> Forecaster | list[Fo
     contributes is scaled by :func:`zetalib.model.similarity_gate` of each context.
     """
     fades = [1.0] if p.fade == 1.0 else [p.fade**h for h in range(max(p.horizons))]
-    run = [next_spacing(network, Intervention(fade=fade), p.gate) for fade in fades]
+    coasting = Coasting() if network.config.inversion else None
+    run = [next_spacing(network, Intervention(fade=fade), p.gate, coasting) for fade in fades]
     return run[0] if p.fade == 1.0 else run
