@@ -660,7 +660,7 @@ class Follower:
         def factors(u: Floats) -> NDArray[np.complex128]:  # (K, U, P), k-th powers over pi
             h = _height.py_func(u, x[2 * primes + 1], state)[0]
             e = np.exp(-1j * h[:, None] * log_p) * self.tables.size
-            return e ** POWERS[:, None, None] / math.pi
+            return np.asarray(e ** POWERS[:, None, None] / math.pi)
 
         grid = first - constant + np.arange(-3, number + 3, GRID)
         series = factors(grid) * (a ** POWERS[:, None] / POWERS[:, None])[:, None]
