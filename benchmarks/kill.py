@@ -22,6 +22,7 @@ from zetalib import model, params, train
 from zetalib.window import Windows
 
 STEPS = 400
+MODEL = {"layers": 2, "heads": 2, "width": 16, "lags": 4, "inversion": False}
 
 
 def windows() -> Windows:
@@ -34,7 +35,7 @@ def windows() -> Windows:
 def work(folder: Path) -> None:
     """Train a small model with all that has a state: Muon, averaging, accumulation."""
     p = params.load()
-    m = p.model.model_copy(update={"layers": 2, "heads": 2, "width": 16, "lags": 4})
+    m = p.model.model_copy(update=MODEL)
     changes = {
         "steps": STEPS,
         "warmup": 4,

@@ -3,6 +3,7 @@
 python -m pipeline.results run NAME ... [--size small] [--seeds 1337 42 7] [--jobs 1] [--stand-in]
 python -m pipeline.results table          # docs/results.md
 python -m pipeline.results paradox        # docs/paradox.md and .svg
+python -m pipeline.results curves         # docs/curves.svg
 """
 
 import argparse
@@ -27,7 +28,10 @@ def main() -> None:
     )
     commands.add_parser("table", help="write docs/results.md")
     paradox = commands.add_parser("paradox", help="write docs/paradox.md and docs/paradox.svg")
-    paradox.add_argument("--size", default="small", help=", ".join(experiments.sizes()))
+    paradox.add_argument(
+        "--size", default=report.PARADOX_SIZE, help=", ".join(experiments.sizes())
+    )
+    commands.add_parser("curves", help="write docs/curves.svg")
     chosen = parser.parse_args()
 
     if chosen.command == "run":
@@ -37,6 +41,8 @@ def main() -> None:
     if chosen.command == "paradox":
         atomic.write_bytes("docs/paradox.md", report.paradox(records, chosen.size).encode())
         report.draw_paradox(records, chosen.size, "docs/paradox.svg")
+    elif chosen.command == "curves":
+        report.draw_curves(records, "docs/curves.svg")
     elif not getattr(chosen, "stand_in", False):
         atomic.write_bytes("docs/results.md", report.page(records).encode())
 

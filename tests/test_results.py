@@ -4,13 +4,24 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, changed
 from ruamel.yaml import YAML
 from test_window import record, write_spacings
 
-from zetalib import experiments, model, report, results, train, window
+from zetalib import (
+    batches,
+    experiments,
+    inversion,
+    model,
+    positions,
+    report,
+    results,
+    train,
+    window,
+)
 from zetalib.errors import ZetaError
 
 SIZE = {
@@ -282,6 +293,59 @@ def test_the_paradox_page_is_of_the_records(tmp_path):
     assert drawn[0] == drawn[1] and b"<svg" in drawn[0]
 
 
+def test_learning_curves_count_the_time_of_solving(tmp_path):
+    curve = [{"step": s, "seconds": 60.0 * s, "dev_nll": -s / 10} for s in (1, 2, 3)]
+    runs = [{**stored("E0", 1), "curve": curve, "solving_seconds": 0.0}]
+    runs += [{**stored("inversion", 1), "curve": curve, "solving_seconds": 300.0}]
+    with pytest.raises(ZetaError, match="run E0 inversion --size long"):
+        report.draw_curves(runs, tmp_path / "none.svg")
+    runs = [{**r, "size": "long"} for r in runs]
+    report.draw_curves(runs, tmp_path / "late.svg")
+    runs[1]["solving_seconds"] = 0.0
+    report.draw_curves(runs, tmp_path / "free.svg")
+    assert (tmp_path / "late.svg").read_bytes() != (tmp_path / "free.svg").read_bytes()
+
+
+def test_what_has_to_be_solved_for_training_is_timed_and_kept(workspace, monkeypatch):
+    (run,) = results.plan(["inversion"], "mini", [1])
+    fit, _ = results.splits(run.params.window, False)
+    run.scratch.mkdir(parents=True)
+    known, solved = results._known(run.params.model)
+    assert not solved
+    parts = batches.split_dev(fit[-40:], run.params.train)
+    took = results._solve(known, parts, run.scratch)
+    assert took > 0
+    w = parts[1]
+    wanted = inversion.forecasts(w.spacing.numpy()[:, :-1], w.heights().numpy())
+    monkeypatch.setattr(inversion, "forecasts", None)  # all is kept
+    known, _ = results._known(run.params.model)
+    assert results._solve(known, parts, run.scratch) == took
+    found = known(w.spacing.numpy()[:, :-1], w.heights().numpy())
+    assert found.tobytes() == wanted.tobytes()
+
+
+def test_where_learned_frequencies_ended_is_tested_over_all_seeds():
+    rng = np.random.default_rng(0)
+    logs = np.log(positions.primes(32))
+
+    def learned(name, kind, start, end):
+        record = stored(name, 1)
+        record["params"] = {"model": {"frequencies": kind, "primes": 32}}
+        return record | {"frequencies": {"start": list(start), "end": list(end)}}
+
+    start = rng.uniform(logs[0], logs[-1], 32)
+    nearest = logs[np.abs(start[:, None] - logs).argmin(1)]
+    records = [
+        learned("arithmetic-learnable", "learnable", logs, logs + 0.001),
+        learned("arithmetic-learnable-random", "learnable_random", start, (start + nearest) / 2),
+    ]
+    lines = section(report.page(records), "Positions").splitlines()
+    p = [float(line.split("|")[-2]) for line in lines if line.startswith("| began at")]
+    assert len(p) == 3 and max(p) < 0.01
+    lines = section(report.page(records[:1]), "Positions").splitlines()
+    assert not [line for line in lines if line.startswith("| began at")]
+
+
 def test_the_paradox_page_names_the_runs_it_lacks():
     with pytest.raises(ZetaError, match=r"no record of Q3, Q3-leaky at size small\. .* run Q3 Q3-"):
         report.paradox([stored("E0", 1)], "small")
@@ -291,4 +355,4 @@ def test_the_committed_pages_are_those_of_the_committed_records():
     records = results.read(ROOT / "metrics/results")
     assert (ROOT / "docs/results.md").read_text() == report.page(records)
     page = ROOT / "docs/paradox.md"
-    assert not page.exists() or page.read_text() == report.paradox(records, "small")
+    assert not page.exists() or page.read_text() == report.paradox(records, report.PARADOX_SIZE)

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import multiprocessing
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
 from zetalib import (
     atomic,
+    batches,
     evaluate,
     experiments,
     forecasts,
@@ -176,7 +179,7 @@ def execute(run: Run, log: Log = print) -> dict[str, Any]:
         "command": run.command,
         "params": run.params.model_dump(include=set(_DECIDING)),
         **{name: training[name] for name in training if name != "key"},
-        **scores(model.load(folder / "model", _known(run.params.model)), tail, run.params),
+        **scores(model.load(folder / "model", _known(run.params.model)[0]), tail, run.params),
     }
     atomic.write_json(run.record, record)
     s = record["scores"]
@@ -195,14 +198,18 @@ def _trained(run: Run, fit: Windows, key: str, log: Log) -> Path:
             return found.parent
     p, folder = run.params, run.scratch
     checkpoint = folder / "train.pt"
-    result = train.train(
-        fit, p.model, p.memory, p.losses, p.train, checkpoint, log, known=_known(p.model)
-    )
+    known, solved = _known(p.model)
+    solving = 0.0
+    if p.model.inversion and not solved:
+        log("solving the windows to train on: the invert stage left none")
+        solving = _solve(known, batches.split_dev(fit, p.train), folder)
+    result = train.train(fit, p.model, p.memory, p.losses, p.train, checkpoint, log, known=known)
     model.save(result.model, folder / "model")
     training = {
         "key": key,
         "device": train.device_name(next(result.model.parameters()).device),
         "seconds": result.seconds,
+        "solving_seconds": solving,
         **train.summary(result),
         "curve": [
             {"step": point.step, "seconds": point.seconds, "dev_nll": point.dev_nll}
@@ -214,10 +221,23 @@ def _trained(run: Run, fit: Windows, key: str, log: Log) -> Path:
     return folder
 
 
-def _known(p: params.Model) -> inversion.Known:
-    """What the invert stage solved; other windows are solved as they come."""
+def _known(p: params.Model) -> tuple[inversion.Known, bool]:
+    """What the invert stage solved, and whether there was any; others are solved as they come."""
     paths = sorted(INVERTED.glob("*.safetensors")) if p.inversion else []
-    return inversion.load(*paths)
+    return inversion.load(*paths), bool(paths)
+
+
+def _solve(known: inversion.Known, windows: Iterable[Windows], folder: Path) -> float:
+    """Add the inversions of `windows` to `known`; the CPU seconds they took, now or before."""
+    path, cost = folder / "inversion.safetensors", folder / "inversion.json"
+    spacing = np.concatenate([w.spacing.numpy()[:, :-1] for w in windows])
+    height = np.concatenate([w.heights().numpy() for w in windows])
+    if not cost.is_file():
+        began = time.process_time()
+        inversion.save(path, spacing, height, inversion.forecasts(spacing, height))
+        atomic.write_json(cost, {"seconds": time.process_time() - began})
+    known.add(spacing, height, safetensors.numpy.load_file(path)["forecasts"])
+    return float(json.loads(cost.read_text())["seconds"])
 
 
 def scores(network: model.SpacingMDN, tail: Windows, p: params.Params) -> dict[str, Any]:
