@@ -28,9 +28,7 @@ def main() -> None:
     )
     commands.add_parser("table", help="write docs/results.md")
     paradox = commands.add_parser("paradox", help="write docs/paradox.md and docs/paradox.svg")
-    paradox.add_argument(
-        "--size", default=report.PARADOX_SIZE, help=", ".join(experiments.sizes())
-    )
+    paradox.add_argument("--size", default=report.PARADOX_SIZE, help=", ".join(experiments.sizes()))
     commands.add_parser("curves", help="write docs/curves.svg")
     chosen = parser.parse_args()
 

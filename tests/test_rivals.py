@@ -1,0 +1,121 @@
+"""Classical forecasters: right where the answer is known, and none sees its target."""
+
+import numpy as np
+import pytest
+import torch
+
+from zetalib import inversion, rivals
+from zetalib.window import Windows, density
+
+
+def windows(spacing, first=1e6):
+    """Windows (W, T) of a contiguous record at about height `first`."""
+    spacing = torch.from_numpy(np.ascontiguousarray(spacing))
+    gamma = torch.full((len(spacing),), float(first), dtype=torch.float64)
+    n = torch.arange(len(spacing)) * spacing.shape[1]
+    return Windows(spacing, n, gamma)
+
+
+def ar2(count=300, length=64, seed=0):
+    rng = np.random.default_rng(seed)
+    x = np.zeros(count * length + 100)
+    e = 0.3 * rng.standard_normal(len(x))
+    for t in range(2, len(x)):
+        x[t] = -0.5 * x[t - 1] + 0.2 * x[t - 2] + e[t]
+    return windows(1 + x[100:].reshape(count, length))
+
+
+def score(rival, on):
+    found, y = rival(on), rivals.targets(on)
+    return -found.logpdf(y).mean(), np.abs(found.mean() - y).mean()
+
+
+def test_levinson_solves_the_normal_equations():
+    rng = np.random.default_rng(1)
+    x = np.convolve(rng.standard_normal(5000), rng.standard_normal(6))
+    c = np.array([x[k:] @ x[: len(x) - k] / len(x) for k in range(9)])
+    weights, variance = rivals.levinson(c)
+    for k in (1, 3, 8):
+        toeplitz = c[np.abs(np.subtract.outer(np.arange(k), np.arange(k)))]
+        assert weights[k] == pytest.approx(np.linalg.solve(toeplitz, c[1 : k + 1]))
+        assert variance[k] == pytest.approx(c[0] - weights[k] @ c[1 : k + 1])
+
+
+def test_ar_finds_the_process_and_its_noise():
+    data = ar2()
+    nll, _ = score(rivals.fit_ar(data[:200], 2), data[200:])
+    exact = np.log(0.3 * np.sqrt(2 * np.pi)) + 0.5
+    assert nll == pytest.approx(exact, abs=0.02)
+    short = rivals.fit_ar(data[:200], 2)(data[200:])
+    first = short.sigma.reshape(100, 63)[:, 0]
+    assert (first > 0.304).all(), "with one spacing known it is the AR(1) that forecasts"
+
+
+def test_the_order_is_chosen_below_what_is_scored():
+    data = ar2()
+    order, rival = rivals.chosen(rivals.fit_ar, data[:200], (1, 2, 50))
+    assert order == 2
+    assert score(rival, data[200:]) == score(rivals.fit_ar(data[:200], 2), data[200:])
+
+
+def wave(heights, seed, frequency=0.9):
+    """Points whose counting residual is a wave of fixed frequency in height, and noise."""
+    rng, rows = np.random.default_rng(seed), []
+    for height in heights:
+        rho = float(density(torch.tensor([height], dtype=torch.float64))[0])
+        j = np.arange(161) + rng.uniform(0, 100)
+        u = j + 0.4 * np.sin(j / rho * frequency) + 0.02 * rng.standard_normal(161)
+        rows.append(np.diff(u))
+    return Windows(
+        torch.from_numpy(np.array(rows)),
+        torch.arange(len(rows)) * 160,
+        torch.tensor(heights, dtype=torch.float64),
+    )
+
+
+def test_ar_in_height_follows_a_frequency_where_the_density_is_another():
+    low, high = wave(np.linspace(1e5, 5e5, 120), 0, 6.0), wave([9e5] * 40, 1, 6.0)
+    _, by_index = score(rivals.fit_ar(low, 64), high)
+    _, by_height = score(rivals.fit_ar_in_height(low, 128), high)
+    _, nothing = score(rivals.fit_marginal(low), high)
+    assert by_height < 0.65 * by_index and by_height < 0.3 * nothing
+
+
+def test_too_few_targets_for_the_places_are_refused():
+    with pytest.raises(ValueError, match="places behind them"):
+        rivals.fit_ar_in_height(ar2(2), 256)
+
+
+@pytest.mark.parametrize("name", ["ar", "height", "inversion"])
+def test_no_rival_sees_its_target(name):
+    data = ar2(30, 48)
+    if name == "inversion":
+        rival = rivals.fit_inversion(data[:20], inversion.Known())
+    else:
+        rival = (
+            rivals.fit_ar(data, 8) if name == "ar" else rivals.fit_ar_in_height(ar2(120, 48), 16)
+        )
+    other = windows(data.spacing.numpy().copy())
+    other.spacing[:, 20:] = other.spacing.roll(1, 0)[:, 20:]
+    before, after = (rival(d[:4]).mean().reshape(4, 47) for d in (data, other))
+    assert np.array_equal(before[:, :20], after[:, :20])
+    assert (before[:, 20:] != after[:, 20:]).any()
+
+
+def test_the_marginal_is_the_histogram_and_the_surmise_needs_no_data():
+    data = ar2()
+    found = rivals.fit_marginal(data)(data[:1])
+    inside = data.spacing.numpy()[data.spacing.numpy() > 0]
+    share = (inside < 1).mean()
+    assert found.cdf(np.full(63, 1.0))[0] == pytest.approx(share, abs=1e-3)
+    assert rivals.surmise()(data[:1]).mean()[0] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_mixture_of_scales_finds_its_parts():
+    rng = np.random.default_rng(2)
+    z = np.concatenate([rng.normal(0, 0.5, 30_000), rng.normal(0, 20, 10_000)])
+    weight, scale = rivals.scale_mixture(z, 2)
+    assert sorted(zip(scale, weight, strict=True)) == [
+        (pytest.approx(0.5, rel=0.03), pytest.approx(0.75, abs=0.02)),
+        (pytest.approx(20, rel=0.03), pytest.approx(0.25, abs=0.02)),
+    ]

@@ -1,0 +1,78 @@
+"""Scores by target and their errors: right where neighbours depend on one another."""
+
+import numpy as np
+import pytest
+
+from zetalib import score, skill
+from zetalib.errors import ZetaError
+from zetalib.mixture import Mixture
+
+RNG = np.random.default_rng(0)
+
+
+def gaussian(mean, sigma):
+    ones = np.ones((len(mean), 1))
+    return Mixture(ones, mean[:, None], sigma * ones)
+
+
+def test_means_are_those_of_the_scores():
+    y = RNG.normal(1, 0.4, 5000)
+    found = skill.summary(skill.by_target(gaussian(np.ones(5000), 0.5), y), skill.blocks(5000, 50))
+    wanted = score.scores(gaussian(np.ones(5000), 0.5), y)
+    for name in ("nll", "mae", "rmse", "crps", "pit_mean", "pit_std", "pit_ks"):
+        assert found[name] == pytest.approx(wanted[name])
+    assert found["width"] == pytest.approx(2 * 1.6449 * 0.5, rel=1e-3)
+    assert found["coverage"] == pytest.approx((np.abs(y - 1) < 1.6449 * 0.5).mean(), abs=1e-3)
+
+
+def test_errors_cover_the_truth_where_neighbours_depend():
+    """Means of AR(1) records: the blocks' error fits their spread, that of independence does not."""
+    means, errors, naive = [], [], []
+    for seed in range(60):
+        e = np.random.default_rng(seed).standard_normal(10_200)
+        x = np.zeros(10_200)
+        for t in range(1, len(x)):
+            x[t] = 0.9 * x[t - 1] + e[t]
+        x = x[200:]
+        drawn = skill.bootstrap(x[None], skill.blocks(len(x), 200), seed, 200)
+        means.append(x.mean())
+        errors.append(drawn[:, 0].std())
+        naive.append(x.std() / np.sqrt(len(x)))
+    assert np.mean(errors) == pytest.approx(np.std(means), rel=0.25)
+    assert np.mean(naive) < 0.4 * np.std(means)
+
+
+def test_a_difference_knows_that_targets_are_the_same():
+    block = skill.blocks(10_000, 100)
+    hard = np.abs(RNG.standard_normal(10_000))
+    gap, error = skill.difference(hard, hard + 0.01 + 0.001 * RNG.standard_normal(10_000), block)
+    assert gap == pytest.approx(-0.01, abs=1e-4) and error < 1e-4
+
+
+def test_rows_left_over_count_for_the_mean_alone():
+    block = skill.blocks(1005, 100)
+    assert (block[1000:] == -1).all() and block.max() == 9
+    values = np.zeros((1, 1005))
+    values[0, 1000:] = 1e6
+    assert (skill.bootstrap(values, block, 0) == 0).all()
+    with pytest.raises(ZetaError, match="9 blocks of 100"):
+        skill.blocks(999, 100)
+
+
+def test_classes_are_scored_apart():
+    known = skill.position(20, 65)
+    assert known[:3].tolist() == [1, 2, 3] and len(known) == 20 * 64
+    kind = skill.position_class(known)
+    assert set(kind) == {1, 8, 16, 24, 32, 48, 64}
+    assert (kind[known == 47] == 32).all() and (kind[known == 8] == 8).all()
+    assert np.bincount(skill.fifths(20, 65)).tolist() == [256] * 5
+    y = RNG.normal(1, 0.4, len(kind))
+    table = skill.by_class(
+        skill.by_target(gaussian(np.ones(len(y)), 0.4), y), kind, skill.blocks(len(y), 64)
+    )
+    assert sum(part["targets"] for part in table.values()) == len(y)
+    assert table[1]["nll"] == pytest.approx(table[32]["nll"], abs=0.3)
+
+
+def test_skill_is_what_is_taken_away():
+    assert skill.skill(0.25, 1.0) == 0.75

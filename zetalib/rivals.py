@@ -1,0 +1,221 @@
+"""Forecasters of the next spacing that are no networks, for the same targets.
+
+Each is fitted to windows of the training range and then forecasts positions 2 ... T of windows
+from their earlier spacings and rounded heights, as the network does: `fit_*` returns a function
+from windows to densities of the targets, window after window.
+
+- the marginal density of spacings, and the GUE surmise: they look at nothing;
+- AR(p): least squares on the last p spacings, all orders below p where fewer are known;
+- AR in height: least squares on the counting residual S at fixed distances in height behind the
+  last zero, where the primes' frequencies stay put while the density of zeros grows;
+- the inversion of :mod:`zetalib.inversion` with a density of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zetalib import inversion, score
+from zetalib.gridded import Gridded
+from zetalib.mixture import Mixture
+from zetalib.window import Windows, density
+
+Floats = NDArray[np.float64]
+Density = Mixture | Gridded
+Rival = Callable[[Windows], Density]
+
+EDGES = np.linspace(0, 5, 126)  # of the densities that look at nothing, in mean spacings
+STEP = 0.3  # between the places at which AR in height looks, in units of height
+SCALES = 3  # Gaussians around an inversion's forecast
+DOUBTS = 12  # classes of its standard deviation, equally filled
+
+
+def targets(windows: Windows) -> Floats:
+    """What is forecast, window after window: shape (W (T - 1),)."""
+    return np.asarray(windows.spacing[:, 1:].numpy().ravel())
+
+
+def fit_marginal(windows: Windows) -> Rival:
+    """The histogram of the spacings; cells nobody fell into get half a count."""
+    counts = np.histogram(windows.spacing.numpy(), EDGES)[0] + 0.5
+    return _constant(counts / counts.sum())
+
+
+def surmise() -> Rival:
+    """Wigner's surmise for GUE, nothing fitted."""
+    middle = 0.5 * (EDGES[1:] + EDGES[:-1])
+    mass = score.gue_surmise(middle)
+    return _constant(mass / mass.sum())
+
+
+def _constant(mass: Floats) -> Rival:
+    def forecast(windows: Windows) -> Gridded:
+        m = len(windows) * (windows.spacing.shape[1] - 1)
+        return Gridded(EDGES, np.broadcast_to(mass, (m, len(mass))))
+
+    return forecast
+
+
+def levinson(covariance: Floats) -> tuple[list[Floats], Floats]:
+    """Best linear forecasts of a stationary sequence from 0 ... p past values (Durbin-Levinson).
+
+    Parameters
+    ----------
+    covariance : shape (p + 1,), at lags 0 ... p
+
+    Returns
+    -------
+    weights : for k = 0 ... p, shape (k,), that of the latest value first
+    variance : shape (p + 1,), of the errors
+    """
+    weights, variance = [np.empty(0)], [float(covariance[0])]
+    for k in range(1, len(covariance)):
+        last = weights[-1]
+        reflect = (covariance[k] - last @ covariance[k - 1 : 0 : -1]) / variance[-1]
+        weights.append(np.append(last - reflect * last[::-1], reflect))
+        variance.append(variance[-1] * (1 - reflect**2))
+    return weights, np.array(variance)
+
+
+def fit_ar(windows: Windows, order: int) -> Rival:
+    """AR(`order`) with Gaussian errors; with fewer spacings known, the AR of that order."""
+    x = windows.spacing.numpy().ravel()
+    mean = float(x.mean())
+    centred = x - mean
+    covariance = [centred[k:] @ centred[: len(x) - k] / len(x) for k in range(order + 1)]
+    weights, variance = levinson(np.array(covariance))
+
+    def forecast(windows: Windows) -> Mixture:
+        past = windows.spacing.numpy()[:, :-1] - mean
+        mu = np.empty_like(past)
+        for t in range(min(order - 1, past.shape[1])):
+            mu[:, t] = past[:, t::-1] @ weights[t + 1]
+        if past.shape[1] >= order:
+            seen = np.lib.stride_tricks.sliding_window_view(past, order, axis=1)
+            mu[:, order - 1 :] = seen @ weights[order][::-1]
+        known = np.minimum(np.arange(1, past.shape[1] + 1), order)
+        sigma = np.broadcast_to(np.sqrt(variance[known]), mu.shape)
+        return _gaussian(mean + mu, sigma)
+
+    return forecast
+
+
+def fit_ar_in_height(windows: Windows, places: int, every: int = 8) -> Rival:
+    """Least squares on S at `places` steps of height behind the last zero, Gaussian errors.
+
+    Where the window began later, on as many (in steps of `every`) as there are.
+    """
+    orders = range(0, places + 1, every)
+    gram, right, power, count = np.zeros((places, places)), np.zeros(places), 0.0, 0
+    for x, reach, y in _looks(windows, places):
+        full = reach >= places
+        x, y = x[full], y[full]
+        gram += x.T @ x
+        right += x.T @ y
+        power, count = power + float(y @ y), count + len(y)
+    if count <= places:
+        raise ValueError(f"{count} targets with {places} places behind them")
+    fits, sigma, ridge = [], [], np.diag(np.full(places, 1e-6 * count))
+    for k in orders:
+        weights = np.asarray(np.linalg.solve(gram[:k, :k] + ridge[:k, :k], right[:k]))
+        left = power - 2 * weights @ right[:k] + weights @ gram[:k, :k] @ weights
+        fits.append(weights)
+        sigma.append(math.sqrt(left / count))
+
+    def forecast(windows: Windows) -> Mixture:
+        mu, spread = [], []
+        for x, reach, _ in _looks(windows, places):
+            order = np.minimum(reach, places) // every
+            mean = np.empty(len(x))
+            for k in np.unique(order):
+                rows = order == k
+                mean[rows] = x[rows, : k * every] @ fits[k]
+            mu.append(1 + mean)
+            spread.append(np.array(sigma)[order])
+        return _gaussian(np.concatenate(mu), np.concatenate(spread))
+
+    return forecast
+
+
+def _looks(windows: Windows, places: int) -> Iterable[tuple[Floats, NDArray[np.int64], Floats]]:
+    """What AR in height sees, window by window.
+
+    S behind each zero less S at it, (T - 1, places); steps the window reaches back, (T - 1,); and
+    the target less 1, (T - 1,).
+    """
+    rho = density(windows.heights()).numpy()
+    for spacing, r in zip(windows.spacing.numpy(), rho, strict=True):
+        u = np.concatenate([[0.0], spacing[:-1].cumsum()])
+        s = np.arange(len(u)) - u
+        back = STEP * r * np.arange(1, places + 1)
+        x = np.interp(u[1:, None] - back, u, s) - s[1:, None]
+        reach = (u[1:] / (STEP * r)).astype(np.int64)
+        yield x, reach, spacing[1:] - 1
+
+
+def _gaussian(mu: Floats, sigma: Floats) -> Mixture:
+    return Mixture(np.ones((mu.size, 1)), mu.reshape(-1, 1), sigma.reshape(-1, 1))
+
+
+def fit_inversion(windows: Windows, known: inversion.Known) -> Rival:
+    """The inversion's forecast with a mixture of Gaussians about it.
+
+    Forecasts are put into classes by the standard deviation they claim; in each a mixture of
+    Gaussians of mean zero is fitted to error / deviation.
+    """
+    y = targets(windows)
+    forecast, sd = _solved(windows, known)
+    bounds = np.unique(np.quantile(sd, np.arange(1, DOUBTS) / DOUBTS))  # many are at the cap
+    kind = np.searchsorted(bounds, sd)
+    z = (y - forecast) / sd
+    fitted = [
+        scale_mixture(z[kind == k] if k in kind else z, SCALES) for k in range(len(bounds) + 1)
+    ]
+    weight, scale = (np.array([f[i] for f in fitted]) for i in range(2))
+
+    def forecaster(windows: Windows) -> Mixture:
+        found, deviation = _solved(windows, known)
+        kind = np.searchsorted(bounds, deviation)
+        mu = np.repeat(found[:, None], SCALES, 1)
+        return Mixture(weight[kind], mu, np.maximum(scale[kind] * deviation[:, None], 1e-9))
+
+    return forecaster
+
+
+def _solved(windows: Windows, known: inversion.Known) -> tuple[Floats, Floats]:
+    found = known(windows.spacing.numpy()[:, :-1], windows.heights().numpy())
+    return found[:, :, 0].ravel(), found[:, :, 1].ravel()
+
+
+def scale_mixture(z: Floats, components: int, rounds: int = 200) -> tuple[Floats, Floats]:
+    """Weights and scales of a mixture of Gaussians of mean zero, by expectation-maximisation."""
+    size = np.abs(z) + 1e-12
+    scale = np.quantile(size, (np.arange(components) + 0.7) / components)
+    weight = np.full(components, 1 / components)
+    for _ in range(rounds):
+        log = np.log(weight) - np.log(scale) - 0.5 * (z[:, None] / scale) ** 2
+        share = np.exp(log - log.max(1, keepdims=True))
+        share /= share.sum(1, keepdims=True)
+        mass = share.sum(0) + 1e-9
+        weight = mass / mass.sum()
+        scale = np.maximum(np.sqrt((share * z[:, None] ** 2).sum(0) / mass), 1e-3 * size.mean())
+    return weight, scale
+
+
+def chosen(
+    fit: Callable[[Windows, int], Rival], windows: Windows, candidates: Iterable[int]
+) -> tuple[int, Rival]:
+    """The candidate that forecasts the top fifth of `windows` best when fitted below it.
+
+    Returns it with the forecaster fitted to all of `windows`.
+    """
+    split = len(windows) * 4 // 5
+    below, above = windows[:split], windows[split:]
+    y = targets(above)
+    nll = {c: -float(fit(below, c)(above).logpdf(y).mean()) for c in candidates}
+    best = min(nll, key=lambda c: nll[c])
+    return best, fit(windows, best)

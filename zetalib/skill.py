@@ -1,0 +1,145 @@
+"""Scores of many forecasters on the same targets, with errors that know neighbours are dependent.
+
+Scores are kept target by target; means over any part of them get a standard error from a block
+bootstrap: blocks of consecutive targets are drawn with replacement (Kuensch, Annals of Statistics
+17 (1989)), long enough that what one block holds says next to nothing about another.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from zetalib.errors import ZetaError
+from zetalib.rivals import Density
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+DRAWS = 1000
+POSITIONS = (1, 8, 16, 24, 32, 48, 64, 96, 128, 192)  # spacings known: where classes begin
+LEVEL = 0.9  # of the interval whose coverage and width are kept
+
+
+def by_target(density: Density, y: Floats) -> pd.DataFrame:
+    """Scores of each target: nll, crps, error (mean less truth), pit, width at 90 %."""
+    tail = (1 - LEVEL) / 2
+    low, high = density.quantile(tail), density.quantile(1 - tail)
+    return pd.DataFrame(
+        {
+            "nll": -density.logpdf(y),
+            "crps": density.crps(y),
+            "error": density.mean() - y,
+            "pit": density.cdf(y),
+            "width": high - low,
+        }
+    )
+
+
+def blocks(targets: int, length: int) -> Ints:
+    """The block of each of `targets` consecutive targets, `length` in a block; what is left: -1.
+
+    Raises
+    ------
+    ZetaError
+        If there are fewer than ten blocks: too few for an error.
+    """
+    count = targets // length
+    if count < 10:
+        problem = f"{targets} targets are {count} blocks of {length}"
+        raise ZetaError("block bootstrap", problem, "Use ten blocks or more.")
+    found = np.arange(targets) // length
+    return np.where(found < count, found, -1)
+
+
+def summary(scores: pd.DataFrame, block: Ints, seed: int = 0) -> dict[str, float]:
+    """Means with standard errors (`..._se`) over blocks; KS distance of the PIT to uniform.
+
+    Parameters
+    ----------
+    scores : as :func:`by_target` gives them, one row a target
+    block : shape (rows,)
+        Block of each row; rows of block -1 count for means but for no error.
+    """
+    pit = scores["pit"].to_numpy()
+    columns = {
+        "nll": scores["nll"].to_numpy(),
+        "crps": scores["crps"].to_numpy(),
+        "mae": np.abs(scores["error"].to_numpy()),
+        "rmse": scores["error"].to_numpy() ** 2,
+        "pit_mean": pit,
+        "coverage": (np.abs(pit - 0.5) <= LEVEL / 2).astype(np.float64),
+        "width": scores["width"].to_numpy(),
+    }
+    values = np.stack(list(columns.values()))
+    mean, drawn = values.mean(1), bootstrap(values, block, seed)
+    root = list(columns).index("rmse")
+    mean[root], drawn[:, root] = np.sqrt(mean[root]), np.sqrt(drawn[:, root])
+    found: dict[str, float] = {}
+    for i, name in enumerate(columns):
+        found[name] = float(mean[i])
+        found[f"{name}_se"] = float(drawn[:, i].std(ddof=1))
+    found["pit_std"] = float(pit.std())
+    found["pit_ks"] = float(stats.kstest(pit, "uniform").statistic)
+    return found
+
+
+def bootstrap(values: Floats, block: Ints, seed: int, draws: int = DRAWS) -> Floats:
+    """Means over blocks drawn with replacement.
+
+    Parameters
+    ----------
+    values : shape (columns, rows)
+    block : shape (rows,), -1 for rows that belong to none
+
+    Returns
+    -------
+    shape (draws, columns)
+    """
+    inside = block >= 0
+    _, number = np.unique(block[inside], return_inverse=True)
+    size = np.bincount(number).astype(np.float64)
+    sums = np.stack([np.bincount(number, v) for v in values[:, inside]])
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(len(size), np.full(len(size), 1 / len(size)), draws)
+    return np.asarray((times @ sums.T) / (times @ size)[:, None])
+
+
+def difference(one: Floats, other: Floats, block: Ints, seed: int = 0) -> tuple[float, float]:
+    """Mean of `one` - `other`, target by target, and its standard error: is a difference real?"""
+    gap = (one - other)[None]
+    return float(gap.mean()), float(bootstrap(gap, block, seed).std(ddof=1))
+
+
+def position(windows: int, length: int) -> Ints:
+    """Spacings known of each target's window: 1 ... T - 1, window after window."""
+    return np.tile(np.arange(1, length), windows)
+
+
+def by_class(scores: pd.DataFrame, kind: Ints, block: Ints) -> dict[int, dict[str, Any]]:
+    """:func:`summary` of each class of targets; `kind` is the class of each row."""
+    found = {}
+    for k in np.unique(kind):
+        rows = kind == k
+        found[int(k)] = {"targets": int(rows.sum()), **summary(scores[rows], block[rows])}
+    return found
+
+
+def fifths(windows: int, length: int) -> Ints:
+    """Which fifth by height, 0 (lowest) ... 4, each target lies in."""
+    return np.repeat(np.arange(windows) * 5 // windows, length - 1)
+
+
+def position_class(known: Ints) -> Ints:
+    """The entry of `POSITIONS` at or below each number of known spacings."""
+    starts = np.array(POSITIONS)
+    return np.asarray(starts[np.searchsorted(starts, known, "right") - 1])
+
+
+def skill(score: float, reference: float) -> float:
+    """1 - score / reference: the share of a positive score that a forecaster takes away."""
+    return 1 - score / reference
