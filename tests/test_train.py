@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import changed
 
-from zetalib import batches, optimizers, train
+from zetalib import batches, model, optimizers, train
 from zetalib.distributed import Group
 from zetalib.errors import ZetaError
 from zetalib.memory import Intervention
@@ -37,6 +37,7 @@ def small(p, **changes):
         "threads": 1,
         "dev_fraction": 0.2,
         "skip_lowest": 0.0,
+        "rescale": False,
     }
     return m, p.memory, p.losses, changed(p.train, **{**t, **changes})
 
@@ -206,6 +207,26 @@ def test_a_budget_ends_the_run_with_the_decay_done(tmp_path, defaults):
     assert result.curve[-1].lr < 0.05 * defaults.train.lr
     assert any("no two such runs are equal" in line for line in log)
     assert any(re.match(r"Step \d+/~\d+ \|", line) for line in log)
+
+
+def test_what_was_seen_too_often_is_said_less_surely(tmp_path, defaults):
+    """Few windows, many times: sigma grows, the dev slice gains, and the file keeps it."""
+    changes = {"steps": 400, "skip_lowest": 0.7, "dev_fraction": 0.25, "schedule": "constant"}
+    bare, _ = run(defaults, tmp_path, "bare", rescale=False, **changes)
+    found, log = run(defaults, tmp_path, "rescaled", rescale=True, **changes)
+    assert bare.model.spread == 1
+    # The best evaluation is kept, so that what is left to gain is small.
+    spread = float(found.model.spread)
+    _, dev = batches.split_dev(windows(), small(defaults, **changes)[3])
+    cpu = torch.device("cpu")
+    before, after = (train.mean_nll(r.model, dev, cpu) for r in (bare, found))
+    assert spread != 1 and after < before
+    assert any(f"sigma x {spread:.4f}" in line for line in log)
+    for other in (0.9, 1.1):
+        found.model.spread.fill_(other * spread)
+        assert train.mean_nll(found.model, dev, cpu) > after
+    model.save(found.model, tmp_path / "model")
+    assert model.load(tmp_path / "model").spread == found.model.spread
 
 
 def test_a_budget_of_the_cores_does_not_count_waiting(tmp_path, defaults):
@@ -381,7 +402,14 @@ def test_curve_and_summary_hold_no_clock(tmp_path, defaults):
     timed = train.timed_curve_csv(result).splitlines()
     assert timed[0] == header + ",seconds" and len(timed) == 5
     assert 0 < result.curve[0].seconds < result.curve[-1].seconds <= result.seconds
-    assert set(train.summary(result)) == {"dev_nll", "best_step", "steps", "tokens", "parameters"}
+    assert set(train.summary(result)) == {
+        "dev_nll",
+        "best_step",
+        "steps",
+        "tokens",
+        "parameters",
+        "spread",
+    }
 
 
 def test_bfloat16_trains_close_to_float32(tmp_path, defaults):

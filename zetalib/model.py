@@ -174,6 +174,8 @@ class SpacingMDN(nn.Module):
         Longest input: window length - 1. Slots do not count.
     """
 
+    spread: Tensor
+
     def __init__(self, config: params.Model, memory: params.Memory, context: int) -> None:
         super().__init__()
         self.config, self.memory_config, self.context = config, memory, context
@@ -189,6 +191,7 @@ class SpacingMDN(nn.Module):
         self.blocks = nn.ModuleList(Block(width, config.heads, i) for i in range(config.layers))
         self.norm = nn.RMSNorm(width)
         self.head = nn.Linear(width, 3 * config.components)
+        self.register_buffer("spread", torch.ones(()))  # set after training: params.Train.rescale
         self.prior: nn.Linear | None = None
         self.known = inversion.Known()
         if config.inversion:
@@ -302,7 +305,7 @@ class SpacingMDN(nn.Module):
             scale = _on(intervene.scale(t, at), read.device)
             read = self.link(read, self.memory.summary(states, kept), scale)
         log_pi, mu, sigma = self.head(read).to(self.takes).chunk(3, -1)
-        sigma = F.softplus(sigma) + self.config.sigma_floor
+        sigma = self.spread * (F.softplus(sigma) + self.config.sigma_floor)
         log_pi = F.log_softmax(log_pi, -1)
         if inverted is None:
             return log_pi, mu + self.centre, sigma

@@ -257,6 +257,7 @@ class Train(Section):
     clip: Rate  # largest norm of the gradient
     ema: Annotated[float, Field(ge=0, lt=1)]  # decay of the mean of the weights; 0: the last ones
     eval_every: Positive  # steps
+    rescale: bool  # at the end, all sigma by the factor that is best on the dev slice
     patience: Positive | None  # evaluations without a new best before stopping; null: never
     checkpoint_every: Positive  # steps
     device: Literal["auto", "cpu", "cuda"]

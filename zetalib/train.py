@@ -24,6 +24,7 @@ from typing import Any, cast
 
 import pandas as pd
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from zetalib import batches, losses, memory, params
@@ -284,6 +285,9 @@ def train(
         f" | cost ${state.seconds / 3600 * p.usd_per_hour:.2f}"
     )
     model.load_state_dict(state.best)
+    if p.rescale:
+        model.spread.fill_(best_spread(model, dev, device))
+        log(f"sigma x {float(model.spread):.4f}: val_nll={mean_nll(model, dev, device):.4f}")
     if model.memory is not None:
         some = fit[:: math.ceil(len(fit) / _CENTROID)]
         spacing = some.spacing.to(device, model.takes)
@@ -375,6 +379,33 @@ def _curve(result: Result) -> pd.DataFrame:
     return pd.DataFrame([asdict(point) for point in result.curve])
 
 
+@torch.no_grad()
+def best_spread(
+    model: SpacingMDN, windows: Windows, device: torch.device, batch: int = 64
+) -> float:
+    """The factor on all sigma, between 1/2 and 2, with which windows are forecast best.
+
+    A network that saw each window many times is too sure of itself; windows it did not train on
+    say by how much. (Temperature scaling, Guo et al., ICML 2017, for densities.)
+    """
+    model.eval()
+    forecasts = []
+    for i in range(0, len(windows), batch):
+        part = windows[i : i + batch]
+        x = part.spacing.to(device, model.takes)
+        found = model(x[:, :-1], part.heights().to(device))
+        forecasts.append((*(f.double() for f in found), x[:, 1:].double()))
+
+    def loss(log_scale: float) -> float:
+        scale = math.exp(log_scale)
+        values = [nll((pi, mu, scale * sigma), y).sum() for pi, mu, sigma, y in forecasts]
+        return float(torch.stack(values).sum())
+
+    bounds = (-math.log(2), math.log(2))
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    return math.exp(found.x)
+
+
 def summary(result: Result) -> dict[str, float]:
     """Training metrics; no clock in them, so that equal runs have equal files."""
     return {
@@ -383,6 +414,7 @@ def summary(result: Result) -> dict[str, float]:
         "steps": result.steps,
         "tokens": result.curve[-1].tokens,
         "parameters": sum(w.numel() for w in result.model.parameters()),
+        "spread": float(result.model.spread),
     }
 
 
