@@ -328,7 +328,7 @@ def fourier(gamma: Floats, frequency: Floats) -> Complexes:
 def landau(q: Floats, mangoldt: Floats) -> Floats:
     """What :func:`fourier` of the zeros tends to at log q: -Lambda(q) / sqrt(q), else 0.
 
-    Landau, Math. Ann. 71 (1912): over 0 < gamma <= T the sum of x^rho is -T Lambda(x) / 2 pi + O(log T).
+    Landau, Math. Ann. 71 (1912): x^rho summed up to height T is -T Lambda(x) / 2 pi + O(log T).
     """
     return -mangoldt / np.sqrt(q)
 
