@@ -71,7 +71,7 @@ def test_acf_of_gue_is_learned_from_gue_and_not_from_one_lag(gue):
     found = claims.acf_learned(gue[:half], gue[half:], 10, 0)
     assert verdict(found) == "confirmed" and found.low > 0.5
     for wrong in (
-        claims._ar1(-0.3, half, np.random.default_rng(0)),
+        claims._ar1(-0.3, (half,), np.random.default_rng(0)),
         np.random.default_rng(0).permutation(gue[:half]),
     ):
         found = claims.acf_learned(wrong, gue[half:], 10, 0, 199)
@@ -82,7 +82,10 @@ def test_acf_of_gue_is_learned_from_gue_and_not_from_one_lag(gue):
 def test_acf_p_values_are_uniform_under_the_null(gue):
     rng = np.random.default_rng(2)
     rho = spectra.autocorrelation(gue, 1).value[0]
-    p = [claims.acf_learned(claims._ar1(rho, 400, rng), gue, 5, seed, 99).p for seed in range(60)]
+    p = [
+        claims.acf_learned(claims._ar1(rho, (4, 100), rng), gue, 5, seed, 99).p
+        for seed in range(60)
+    ]
     assert 0.38 < np.mean(p) < 0.62
     assert np.mean(np.array(p) < 0.2) < 0.35
 

@@ -117,6 +117,9 @@ def test_autocorrelation_and_ratios(few):
     found = spectra.autocorrelation(s, 3)
     expected = [np.corrcoef(s[:-k], s[k:])[0, 1] for k in (1, 2, 3)]
     np.testing.assert_allclose(found.value, expected, atol=0.02)
+    rows = spectra.autocorrelation(np.stack([s[:100], s[199:99:-1]]), 2, blocks=10)
+    swapped = spectra.autocorrelation(np.stack([s[199:99:-1], s[:100]]), 2, blocks=10)
+    np.testing.assert_allclose(rows.value, swapped.value)  # joined end to end they would differ
     assert spectra.ratios(np.array([1.0, 2.0, 0.5])) == pytest.approx([0.5, 0.25])
 
 

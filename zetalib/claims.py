@@ -159,17 +159,18 @@ def acf_learned(
 
     Parameters
     ----------
-    generated : float64 array, shape (n,)
+    generated : float64 array, shape (n,) or (trajectories, n)
         Spacings drawn by the model, fed with its own.
+    truth : float64 array, shape (m,)
     """
     true = spectra.autocorrelation(truth, max(lags, 100)).value
     white, true = white_error(true), true[:lags]
     rng = np.random.default_rng(seed)
-    null = np.array([acf_error(_ar1(true[0], len(generated), rng), true) for _ in range(draws)])
+    null = np.array([acf_error(_ar1(true[0], generated.shape, rng), true) for _ in range(draws)])
     found = acf_error(generated, true)
     gain = 1 - found / null.mean()
-    length = min(BLOCK, len(generated) // 10)
-    means = spectra.bootstrap(spectra.lagged(generated, lags), length, draws, seed)
+    terms = spectra.lagged(generated, lags)
+    means = spectra.bootstrap(terms, min(BLOCK, len(terms) // 10), draws, seed)
     drawn = np.square(means[:, 1:] / means[:, :1] - true).mean(1) / null.mean()
     low, high = _interval(gain - drawn + drawn.mean())  # drawing adds noise of its own
     reached = np.flatnonzero(white <= REPORTED_ACF)
@@ -192,9 +193,9 @@ def acf_learned(
     )
 
 
-def _ar1(rho: float, size: int, rng: np.random.Generator) -> Floats:
-    noise = rng.standard_normal(size + 100)
-    return np.asarray(signal.lfilter([1.0], [1.0, -rho], noise)[100:])
+def _ar1(rho: float, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    noise = rng.standard_normal((*shape[:-1], shape[-1] + 100))
+    return np.asarray(signal.lfilter([1.0], [1.0, -rho], noise)[..., 100:])
 
 
 # Spectrum
@@ -319,7 +320,8 @@ def hermitian(scores: Floats, seed: int, draws: int = DRAWS) -> Claim:
     """Are attention scores between positions i and j alike in both directions, beyond distance?
 
     Causal attention has no upper half: symmetric or not is then no question, since any row of
-    weights extends to a symmetric kernel. What can be tested are scores q_i . k_j before the mask.
+    weights extends to a symmetric kernel. What can be tested are scores q_i . k_j before the mask,
+    and the forms W_q^T W_k of the heads.
 
     Parameters
     ----------

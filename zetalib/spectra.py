@@ -201,7 +201,10 @@ def pair_correlation(
 
 
 def autocorrelation(spacing: Floats, lags: int, blocks: int = BLOCKS) -> Curve:
-    """Correlation of spacings 1 ... `lags` apart; errors allow for that of the variance."""
+    """Correlation of spacings 1 ... `lags` apart; errors allow for that of the variance.
+
+    `spacing` may be several stretches, (stretches, n), such as rollouts: no pair is across two.
+    """
     terms = lagged(spacing, lags)
     variance = terms[:, 0].mean()
     value = terms[:, 1:].mean(0) / variance
@@ -210,10 +213,11 @@ def autocorrelation(spacing: Floats, lags: int, blocks: int = BLOCKS) -> Curve:
 
 
 def lagged(spacing: Floats, lags: int) -> Floats:
-    """Products of departures from the mean 0 ... `lags` apart, shape (n - lags, lags + 1)."""
-    d = spacing - spacing.mean()
-    end = len(d) - lags
-    return np.stack([d[:end] * d[k : end + k] for k in range(lags + 1)], 1)
+    """Products of departures from the mean 0 ... `lags` apart, (terms, lags + 1); as above."""
+    d = np.atleast_2d(spacing - spacing.mean())
+    end = d.shape[1] - lags
+    products = [(d[:, :end] * d[:, k : end + k]).ravel() for k in range(lags + 1)]
+    return np.stack(products, 1)
 
 
 # Theory
