@@ -179,7 +179,7 @@ def test_form_factor_is_the_transform_of_the_pair_correlation():
 
 @pytest.mark.parametrize(("beta", "mean"), [(0, 0.3863), (1, 0.5359), (2, 0.6027), (4, 0.6762)])
 def test_ratio_densities(beta, mean):
-    """Means of the surmise as published: Atas et al. (2013), table I."""
+    """Means of the surmise as published by Atas et al. (2013)."""
     node, weight = np.polynomial.legendre.leggauss(60)
     r, density = (node + 1) / 2, spectra.ratio_density((node + 1) / 2, beta) / 2
     assert weight @ density == pytest.approx(1, abs=1e-12)
@@ -255,6 +255,18 @@ def test_the_number_variance_of_zeros_saturates(unfolded):
     np.testing.assert_allclose(found.value, expected, rtol=0.05)
     assert found.value[-1] < 0.6 * GUE.number_variance(lengths)[-1]
     assert found.error.max() < 0.003
+
+
+def test_all_laws_in_one_table(unfolded):
+    found = spectra.laws(np.diff(unfolded)[:20_000], HEIGHT)
+    assert found.law.nunique() == 6
+    assert found[["value", "error", "gue", "poisson"]].notna().to_numpy().all()
+    ratio = found[found.law == "ratio"].iloc[0]
+    assert ratio.value == pytest.approx(0.6055, abs=4 * ratio.error) and ratio.error < 0.003
+    near = found[found.law.isin(["number variance", "rigidity"])]
+    np.testing.assert_allclose(near.value, near.zeros, rtol=0.1)
+    first = found[found.law == "autocorrelation"].iloc[0]
+    assert first.gue == pytest.approx(-0.3084, abs=1e-3) and first.value < -0.33
 
 
 def test_zeros_reach_the_plateau_of_one(unfolded):

@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import sici
 
+from zetalib import circular
 from zetalib.controls import prime_numbers
 from zetalib.errors import ZetaError
 
@@ -235,7 +236,7 @@ class Law:
 
 
 def gue_number_variance(lengths: Floats) -> Floats:
-    """Sigma^2(L) of the GUE bulk, exact (Mehta, Random Matrices, ch. 16)."""
+    """Sigma^2(L) of the GUE bulk, exact (Mehta, Random Matrices)."""
     x = 2 * np.pi * np.asarray(lengths, dtype=np.float64)
     si, ci = sici(x)
     log = np.log(x) + np.euler_gamma + 1 - np.cos(x) - ci
@@ -252,7 +253,7 @@ def rigidity_of(variance: Theory, lengths: Floats) -> Floats:
 def ratio_density(r: Floats, beta: int) -> Floats:
     """Density of the ratio on [0, 1] by the 3 x 3 surmise, beta = 1 (GOE), 2 (GUE), 4; 0 Poisson.
 
-    Atas et al. (2013), eq. 7; their constants Z, folded onto [0, 1].
+    Atas et al., Phys. Rev. Lett. 110 (2013), with their constants Z, folded onto [0, 1].
     """
     z = {0: 1, 1: 8 / 27, 2: 4 * np.pi / (81 * 3**0.5), 4: 4 * np.pi / (729 * 3**0.5)}[beta]
     if beta == 0:
@@ -287,6 +288,46 @@ POISSON = Law(
 GOE_RATIO = 0.5307  # Atas et al. (2013), infinite matrices
 
 
+# Both
+
+
+def laws(spacing: Floats, height: float, top: float = 2.0) -> pd.DataFrame:
+    """Every estimate of a record of zeros near `height` beside theory, as rows.
+
+    Columns: law, x (length, tau, distance or lag), value, error, and what is expected of `gue`,
+    `poisson` and, where there is a theory of them, `zeros`; NaN where there is none here.
+    """
+    position, far = positions(spacing), np.geomspace(0.25, 64, 33)
+
+    def zeros(lengths: Floats) -> Floats:
+        return zeros_number_variance(lengths, height)
+
+    variance, line = number_variance(position, far), rigidity(position, far)
+    form, pairs = form_factor(position, top), pair_correlation(position, 3.0)
+    lags, ratio = autocorrelation(spacing, 20), mean_ratio(spacing)
+    exact = circular.spacing_autocorrelation(tuple(range(1, 21)))
+    rows = [
+        ("number variance", variance, *_expected("number_variance", far), zeros(far)),
+        ("rigidity", line, *_expected("rigidity", far), rigidity_of(zeros, far)),
+        ("form factor", form, *_expected("form_factor", form.x), np.nan),
+        ("pair correlation", pairs, *_expected("pair_correlation", pairs.x), np.nan),
+        ("autocorrelation", lags, exact, 0.0, np.nan),
+        ("ratio", ratio, GUE.ratio, POISSON.ratio, np.nan),
+    ]
+    frames = [
+        pd.DataFrame(
+            {"law": law, "x": c.x, "value": c.value, "error": c.error}
+            | {"gue": gue, "poisson": poisson, "zeros": own}
+        )
+        for law, c, gue, poisson, own in rows
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _expected(law: str, x: Floats) -> tuple[Floats, Floats]:
+    return getattr(GUE, law)(x), getattr(POISSON, law)(x)
+
+
 # The primes in the zeros
 
 
@@ -302,7 +343,7 @@ def prime_powers(limit: int) -> tuple[Floats, Floats]:
 def zeros_number_variance(lengths: Floats, height: float, split: float = 0.25) -> Floats:
     """Sigma^2(L) of the zeros near `height`: prime powers below (T/2 pi)^split, GUE for the rest.
 
-    Berry, Nonlinearity 1 (1988), eq. 19: it saturates where GUE's goes on growing.
+    Berry, Nonlinearity 1 (1988): it saturates where GUE's goes on growing.
     """
     lengths, log = np.asarray(lengths, dtype=np.float64), np.log(height / (2 * np.pi))
     q, mangoldt = prime_powers(int(np.exp(split * log)))
