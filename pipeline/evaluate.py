@@ -1,11 +1,21 @@
-"""Stage evaluate: score the forecaster on the val tail, write the forecasts and the plots' data."""
+"""Stage evaluate: score the forecaster on the val tail, alone and beside its rivals."""
 
-from zetalib import atomic, evaluate, forecasts, inversion, model, params, remedies, window
+from zetalib import (
+    atomic,
+    evaluate,
+    forecasts,
+    inversion,
+    model,
+    params,
+    remedies,
+    skill,
+    window,
+)
 from zetalib.errors import run_stage
 
 
 def main() -> None:
-    p = params.load().evaluate
+    p = params.load()
     network = model.load("data/model", inversion.load("data/inversion/val.safetensors"))
     windows = window.load("data/windows", "val")
     found = forecasts.forecast(network, windows)
@@ -13,14 +23,19 @@ def main() -> None:
     metrics, plots = evaluate.evaluate(
         found,
         windows,
-        remedies.forecasters(network, p),
+        remedies.forecasters(network, p.evaluate),
         evaluate.read_calibrator("data/calibrator.json"),
-        p,
+        p.evaluate,
     )
+    scores = {"network": skill.by_target(found.mixture, found.y)}
+    scores |= skill.read("data/rivals.parquet")
+    count, length = windows.spacing.shape
+    beside, plots["law"] = skill.compare(scores, count, length, p.baselines.block)
     for name, table in plots.items():
         atomic.write_bytes(f"plots/{name}.csv", table.to_csv(index=False).encode())
     evaluate.draw_forecasts(found, "plots/forecasts.svg")
     atomic.write_json("metrics/evaluate.json", metrics)
+    atomic.write_json("metrics/skill.json", beside)
     print(" | ".join(f"{name} {metrics[name]:.4f}" for name in ("nll", "mae", "crps", "pit_std")))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from zetalib import inversion, rivals
+from zetalib import inversion, rivals, sine
 from zetalib.window import Windows, density
 
 
@@ -86,10 +86,23 @@ def test_too_few_targets_for_the_places_are_refused():
         rivals.fit_ar_in_height(ar2(2), 256)
 
 
-@pytest.mark.parametrize("name", ["ar", "height", "inversion"])
+def test_the_sine_process_uses_the_gaps_there_are():
+    data = windows(np.abs(ar2(3, 12).spacing.numpy()) + 0.05)
+    found = rivals.sine_process(4)(data).mass.reshape(3, 11, -1)
+    gaps = data.spacing.numpy()
+    for t in (1, 3, 4, 9):
+        k = min(t, 4)
+        wanted = sine.density(gaps[:, t - k : t]).mass
+        assert found[:, t - 1] == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["ar", "height", "inversion", "sine"])
 def test_no_rival_sees_its_target(name):
     data = ar2(30, 48)
-    if name == "inversion":
+    if name == "sine":
+        data = windows(np.abs(data.spacing.numpy()) + 0.05)
+        rival = rivals.sine_process(3)
+    elif name == "inversion":
         rival = rivals.fit_inversion(data[:20], inversion.Known())
     else:
         rival = (
@@ -112,10 +125,28 @@ def test_the_marginal_is_the_histogram_and_the_surmise_needs_no_data():
 
 
 def test_a_mixture_of_scales_finds_its_parts():
+    """Two Gaussians, and a tenth that follows the density that is given."""
     rng = np.random.default_rng(2)
-    z = np.concatenate([rng.normal(0, 0.5, 30_000), rng.normal(0, 20, 10_000)])
-    weight, scale = rivals.scale_mixture(z, 2)
-    assert sorted(zip(scale, weight, strict=True)) == [
-        (pytest.approx(0.5, rel=0.03), pytest.approx(0.75, abs=0.02)),
-        (pytest.approx(20, rel=0.03), pytest.approx(0.25, abs=0.02)),
+    parts = rng.normal(0, 0.5, 60_000), rng.normal(0, 20, 30_000), rng.normal(3000, 50, 10_000)
+    z = np.concatenate(parts)
+    beside = -0.5 * ((z - 3000) / 50) ** 2 - np.log(50 * np.sqrt(2 * np.pi))
+    weight, scale = rivals.scale_mixture(z, beside, 2)
+    assert sorted(zip(scale, weight[:2], strict=True)) == [
+        (pytest.approx(0.5, rel=0.03), pytest.approx(0.6, abs=0.01)),
+        (pytest.approx(20, rel=0.03), pytest.approx(0.3, abs=0.01)),
     ]
+    assert weight[2] == pytest.approx(0.1, abs=0.001)
+
+
+def test_a_wrong_solution_is_not_beyond_all_chance():
+    """However sure the inversion was: what it never saw go wrong keeps half a count."""
+    data = ar2(12, 200)
+    solved = inversion.Known()
+    found = np.zeros((12, 199, 7))
+    found[:, :, 0] = data.spacing[:, 1:].numpy()  # right, and sure of it, but for one
+    found[:, :, 1] = 1e-6
+    found[11, 50, 0] += 0.5
+    solved.add(data.spacing.numpy()[:, :-1], data.heights().numpy(), found)
+    rival = rivals.fit_inversion(data[:11], solved)
+    nll = -rival(data[11:]).logpdf(rivals.targets(data[11:]))
+    assert nll[50] < 12 and np.median(nll) < -10

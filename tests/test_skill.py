@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
-from zetalib import score, skill
+from zetalib import rivals, score, skill
 from zetalib.errors import ZetaError
 from zetalib.mixture import Mixture
+from zetalib.window import Windows
 
 RNG = np.random.default_rng(0)
 
@@ -72,6 +74,49 @@ def test_classes_are_scored_apart():
     )
     assert sum(part["targets"] for part in table.values()) == len(y)
     assert table[1]["nll"] == pytest.approx(table[32]["nll"], abs=0.3)
+
+
+def three(windows=20, length=65):
+    y = RNG.normal(1, 0.4, windows * (length - 1))
+    near = gaussian(y + RNG.normal(0, 0.1, len(y)), 0.1)
+    return {
+        "near": skill.by_target(near, y),
+        "wide": skill.by_target(gaussian(np.ones(len(y)), 0.4), y),
+    }
+
+
+def test_forecasters_are_compared_on_the_same_targets():
+    scores = three()
+    metrics, law = skill.compare(scores, 20, 65, 2)
+    assert metrics["near"]["behind"] == {"nll": 0.0, "se": 0.0}
+    gap = (scores["wide"].nll - scores["near"].nll).mean()
+    assert metrics["wide"]["behind"]["nll"] == pytest.approx(gap)
+    assert 0 < metrics["wide"]["behind"]["se"] < 0.1 * gap
+    assert set(metrics["wide"]["by_height"]) == set(range(5))
+    assert set(law.series) == {"near", "wide"} and set(law.known) == {1, 8, 16, 24, 32, 48, 64}
+    row = law[(law.series == "near") & (law.known == 32)].iloc[0]
+    assert row.nll == metrics["near"]["by_known"][32]["nll"]
+
+
+def test_scores_come_back_from_their_file_or_it_is_named(tmp_path):
+    scores = three()
+    skill.write(tmp_path / "rivals.parquet", scores)
+    found = skill.read(tmp_path / "rivals.parquet")
+    assert list(found) == ["near", "wide"]
+    for name, frame in scores.items():
+        assert found[name].equals(frame)
+    (tmp_path / "rivals.parquet").write_bytes(b"no table")
+    for path in (tmp_path / "rivals.parquet", tmp_path / "none.parquet"):
+        with pytest.raises(ZetaError, match=r"dvc repro -f baselines"):
+            skill.read(path)
+
+
+def test_a_rival_is_scored_on_all_targets_in_order():
+    spacing = torch.from_numpy(RNG.gamma(6, 1 / 6, (10, 33)))
+    windows = Windows(spacing, torch.arange(10) * 33, torch.full((10,), 1e6, dtype=torch.float64))
+    rival = rivals.surmise()
+    found = skill.scored(rival, windows, batch=3)
+    assert found.equals(skill.by_target(rival(windows), rivals.targets(windows)))
 
 
 def test_skill_is_what_is_taken_away():

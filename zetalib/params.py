@@ -320,6 +320,16 @@ class Diagnose(Section):
     seed: Count  # of those
 
 
+class Baselines(Section):
+    """Forecasters that are no networks, on the same targets."""
+
+    skip_lowest: Annotated[float, Field(ge=0, lt=1)]  # of the training windows, not fitted to
+    ar_orders: Annotated[list[Positive], Field(min_length=1)]  # the best in the training range wins
+    height_places: Annotated[list[Positive], Field(min_length=1)]  # of AR in height, as above
+    gaps: Positive  # that the sine process looks back on
+    block: Positive  # windows in a block of the bootstrap
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -338,6 +348,7 @@ class Params(Section):
     evaluate: Evaluate
     distill: Distill
     diagnose: Diagnose
+    baselines: Baselines
 
     @model_validator(mode="after")
     def _fits_together(self) -> Params:

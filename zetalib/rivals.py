@@ -8,6 +8,7 @@ from windows to densities of the targets, window after window.
 - AR(p): least squares on the last p spacings, all orders below p where fewer are known;
 - AR in height: least squares on the counting residual S at fixed distances in height behind the
   last zero, where the primes' frequencies stay put while the density of zeros grows;
+- the sine process given the last gaps (:mod:`zetalib.sine`): what random matrices know;
 - the inversion of :mod:`zetalib.inversion` with a density of its own.
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from zetalib import inversion, score
+from zetalib import inversion, score, sine
 from zetalib.gridded import Gridded
 from zetalib.mixture import Mixture
 from zetalib.window import Windows, density
@@ -56,6 +57,24 @@ def _constant(mass: Floats) -> Rival:
     def forecast(windows: Windows) -> Gridded:
         m = len(windows) * (windows.spacing.shape[1] - 1)
         return Gridded(EDGES, np.broadcast_to(mass, (m, len(mass))))
+
+    return forecast
+
+
+def sine_process(gaps: int) -> Rival:
+    """The sine process given the last `gaps` spacings, or as many as are known."""
+
+    def forecast(windows: Windows) -> Gridded:
+        past = windows.spacing.numpy()[:, :-1]
+        count, known = past.shape
+        mass = np.empty((count, known, len(sine.EDGES) - 1))
+        for k in range(1, min(gaps, known)):
+            mass[:, k - 1] = sine.density(past[:, :k]).mass
+        if known >= gaps:
+            seen = np.lib.stride_tricks.sliding_window_view(past, gaps, axis=1)
+            found = sine.density(np.ascontiguousarray(seen.reshape(-1, gaps))).mass
+            mass[:, gaps - 1 :] = found.reshape(count, known - gaps + 1, -1)
+        return Gridded(sine.EDGES, mass.reshape(count * known, -1))
 
     return forecast
 
@@ -165,23 +184,32 @@ def fit_inversion(windows: Windows, known: inversion.Known) -> Rival:
     """The inversion's forecast with a mixture of Gaussians about it.
 
     Forecasts are put into classes by the standard deviation they claim; in each a mixture of
-    Gaussians of mean zero is fitted to error / deviation.
+    Gaussians of mean zero is fitted to error / deviation, and beside it the chance that the
+    solution is another one altogether, where only the marginal Gaussian is left.
     """
     y = targets(windows)
     forecast, sd = _solved(windows, known)
     bounds = np.unique(np.quantile(sd, np.arange(1, DOUBTS) / DOUBTS))  # many are at the cap
     kind = np.searchsorted(bounds, sd)
     z = (y - forecast) / sd
-    fitted = [
-        scale_mixture(z[kind == k] if k in kind else z, SCALES) for k in range(len(bounds) + 1)
-    ]
+    middle, spread = float(y.mean()), float(y.std())
+    beside = (
+        np.log(sd) - 0.5 * ((y - middle) / spread) ** 2 - math.log(spread * math.sqrt(2 * math.pi))
+    )
+    fitted = []
+    for k in range(len(bounds) + 1):
+        rows = kind == k if k in kind else np.full(len(z), True)
+        fitted.append(scale_mixture(z[rows], beside[rows], SCALES))
     weight, scale = (np.array([f[i] for f in fitted]) for i in range(2))
+    scale = np.column_stack([scale, np.ones(len(scale))])
 
     def forecaster(windows: Windows) -> Mixture:
         found, deviation = _solved(windows, known)
         kind = np.searchsorted(bounds, deviation)
-        mu = np.repeat(found[:, None], SCALES, 1)
-        return Mixture(weight[kind], mu, np.maximum(scale[kind] * deviation[:, None], 1e-9))
+        mu = np.repeat(found[:, None], SCALES + 1, 1)
+        sigma = np.maximum(scale[kind] * deviation[:, None], 1e-9)
+        mu[:, SCALES], sigma[:, SCALES] = middle, spread
+        return Mixture(weight[kind], mu, sigma)
 
     return forecaster
 
@@ -191,18 +219,36 @@ def _solved(windows: Windows, known: inversion.Known) -> tuple[Floats, Floats]:
     return found[:, :, 0].ravel(), found[:, :, 1].ravel()
 
 
-def scale_mixture(z: Floats, components: int, rounds: int = 200) -> tuple[Floats, Floats]:
-    """Weights and scales of a mixture of Gaussians of mean zero, by expectation-maximisation."""
+def scale_mixture(
+    z: Floats, beside: Floats, components: int, rounds: int = 200
+) -> tuple[Floats, Floats]:
+    """A mixture of Gaussians of mean zero and one fixed density, by expectation-maximisation.
+
+    Parameters
+    ----------
+    z : shape (m,)
+    beside : shape (m,)
+        Log of the fixed density at each of them.
+
+    Returns
+    -------
+    weight : shape (components + 1,), that of the fixed density last
+    scale : shape (components,)
+    """
     size = np.abs(z) + 1e-12
-    scale = np.quantile(size, (np.arange(components) + 0.7) / components)
-    weight = np.full(components, 1 / components)
+    scale = np.quantile(size, (np.arange(components) + 0.5) / components)
+    weight = np.full(components + 1, 1 / (components + 1))
+    fixed = beside[:, None] + 0.5 * math.log(2 * math.pi)
     for _ in range(rounds):
-        log = np.log(weight) - np.log(scale) - 0.5 * (z[:, None] / scale) ** 2
+        own = -np.log(scale) - 0.5 * (z[:, None] / scale) ** 2
+        log = np.log(weight) + np.column_stack([own, fixed])
         share = np.exp(log - log.max(1, keepdims=True))
         share /= share.sum(1, keepdims=True)
-        mass = share.sum(0) + 1e-9
+        mass = share.sum(0) + 0.5  # a count nobody made: what never happened is not impossible
         weight = mass / mass.sum()
-        scale = np.maximum(np.sqrt((share * z[:, None] ** 2).sum(0) / mass), 1e-3 * size.mean())
+        inner = share[:, :components]
+        power = (inner * z[:, None] ** 2).sum(0) + 1e-12
+        scale = np.maximum(np.sqrt(power / (inner.sum(0) + 1e-12)), 1e-3 * np.median(size))
     return weight, scale
 
 

@@ -7,6 +7,7 @@ bootstrap: blocks of consecutive targets are drawn with replacement (Kuensch, An
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from zetalib import atomic
 from zetalib.errors import ZetaError
-from zetalib.rivals import Density
+from zetalib.rivals import Density, Rival, targets
+from zetalib.window import Windows
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+COLUMNS = ("nll", "crps", "error", "pit", "width")
 DRAWS = 1000
 POSITIONS = (1, 8, 16, 24, 32, 48, 64, 96, 128, 192)  # spacings known: where classes begin
 LEVEL = 0.9  # of the interval whose coverage and width are kept
@@ -40,20 +44,52 @@ def by_target(density: Density, y: Floats) -> pd.DataFrame:
     )
 
 
-def blocks(targets: int, length: int) -> Ints:
-    """The block of each of `targets` consecutive targets, `length` in a block; what is left: -1.
+def scored(rival: Rival, windows: Windows, batch: int = 64) -> pd.DataFrame:
+    """:func:`by_target` of a rival on all targets of windows, some windows at a time."""
+    parts = [windows[i : i + batch] for i in range(0, len(windows), batch)]
+    frames = [by_target(rival(part), targets(part)) for part in parts]
+    return pd.concat(frames, ignore_index=True)
+
+
+def write(path: str | Path, scores: dict[str, pd.DataFrame]) -> None:
+    """Keep scores by forecaster, all on the same targets, in one Parquet file."""
+    frame = pd.concat(scores, names=["forecaster"]).reset_index("forecaster")
+    with atomic.replacing(path) as aside:
+        frame.to_parquet(aside, index=False, compression="zstd")
+
+
+def read(path: str | Path) -> dict[str, pd.DataFrame]:
+    """What :func:`write` kept, in its order.
+
+    Raises
+    ------
+    ZetaError
+        If the file is missing, damaged or of another form.
+    """
+    try:
+        frame = pd.read_parquet(path)
+        groups = frame.groupby("forecaster", sort=False)
+        scores = {str(name): part[list(COLUMNS)] for name, part in groups}
+    except (OSError, KeyError, ValueError) as error:
+        problem = f"not a table of scores ({' '.join(str(error).split())})"
+        raise ZetaError(path, problem, "Run `dvc repro -f baselines`.") from None
+    return {name: part.reset_index(drop=True) for name, part in scores.items()}
+
+
+def blocks(count: int, length: int) -> Ints:
+    """The block of each of `count` consecutive targets, `length` in a block; what is left: -1.
 
     Raises
     ------
     ZetaError
         If there are fewer than ten blocks: too few for an error.
     """
-    count = targets // length
-    if count < 10:
-        problem = f"{targets} targets are {count} blocks of {length}"
+    whole = count // length
+    if whole < 10:
+        problem = f"{count} targets are {whole} blocks of {length}"
         raise ZetaError("block bootstrap", problem, "Use ten blocks or more.")
-    found = np.arange(targets) // length
-    return np.where(found < count, found, -1)
+    found = np.arange(count) // length
+    return np.where(found < whole, found, -1)
 
 
 def summary(scores: pd.DataFrame, block: Ints, seed: int = 0) -> dict[str, float]:
@@ -138,6 +174,46 @@ def position_class(known: Ints) -> Ints:
     """The entry of `POSITIONS` at or below each number of known spacings."""
     starts = np.array(POSITIONS)
     return np.asarray(starts[np.searchsorted(starts, known, "right") - 1])
+
+
+def compare(
+    scores: dict[str, pd.DataFrame], windows: int, length: int, block: int
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """One table of forecasters on the same targets, and the law: NLL against what is known.
+
+    Parameters
+    ----------
+    scores : by name, as :func:`scored` gives them; the first is compared with all others
+    windows, length : of the windows the targets are in
+    block : windows in a block of the bootstrap
+
+    Returns
+    -------
+    metrics : dict
+        By name: :func:`summary`; `by_height`, fifths; `by_known`, classes of spacings known; and
+        `behind`, by how many nats the first is better, with its standard error.
+    law : DataFrame
+        known, nll, se, series: one row a class and forecaster.
+    """
+    number = blocks(windows * (length - 1), block * (length - 1))
+    known = position_class(position(windows, length))
+    height = fifths(windows, length)
+    first = next(iter(scores.values()))
+    metrics, law = {}, []
+    for name, frame in scores.items():
+        gap = difference(frame["nll"].to_numpy(), first["nll"].to_numpy(), number)
+        by_known = by_class(frame, known, number)
+        metrics[name] = {
+            **summary(frame, number),
+            "behind": {"nll": gap[0], "se": gap[1]},
+            "by_height": by_class(frame, height, number),
+            "by_known": by_known,
+        }
+        law += [
+            {"known": k, "nll": part["nll"], "se": part["nll_se"], "series": name}
+            for k, part in by_known.items()
+        ]
+    return metrics, pd.DataFrame(law)
 
 
 def skill(score: float, reference: float) -> float:

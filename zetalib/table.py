@@ -43,6 +43,9 @@ def render(metrics: dict[str, Any]) -> str:
     rows.append(["this run", zeros, *map(_number, mine)])
     always = [None, constant["mae"], None, *_errors(constant["err"])]
     rows.append(["always 1 (same targets)", zeros, *map(_number, always)])
+    for name, rival in metrics.get("baselines", {}).items():
+        found = [rival["nll"], rival["mae"], rival["crps"]]
+        rows.append([name, zeros, *map(_number, found), *[""] * len(HORIZONS)])
     for name, where, nll in MEASURED:
         rows.append([f"{name} [planning]", where, _number(nll), *[""] * (len(rows[0]) - 3)])
     for name, where, nll, mae, crps, err in REPORTED:

@@ -1,0 +1,35 @@
+"""Stage baselines: forecasters that are no networks, scored on the targets of the val tail."""
+
+from zetalib import atomic, inversion, params, rivals, skill, window
+from zetalib.errors import run_stage
+
+
+def main() -> None:
+    p = params.load()
+    b = p.baselines
+    fit, tail = (window.load("data/windows", split) for split in ("train", "val"))
+    near = fit[int(len(fit) * b.skip_lowest) :]
+    order, ar = rivals.chosen(rivals.fit_ar, near, b.ar_orders)
+    places, in_height = rivals.chosen(rivals.fit_ar_in_height, near, b.height_places)
+    entrants = {
+        "marginal": rivals.fit_marginal(near),
+        "GUE surmise": rivals.surmise(),
+        f"sine process, {b.gaps} gaps": rivals.sine_process(b.gaps),
+        f"AR({order})": ar,
+        f"AR in height, {places} places": in_height,
+    }
+    if p.invert.solve:
+        solved = fit[int(len(fit) * p.invert.skip_lowest) :]
+        known = inversion.load(*(f"data/inversion/{s}.safetensors" for s in ("train", "val")))
+        entrants["inversion alone"] = rivals.fit_inversion(solved, known)
+    scores = {}
+    for name, rival in entrants.items():
+        scores[name] = skill.scored(rival, tail)
+        print(f"{name:28s} NLL {scores[name].nll.mean():.4f}", flush=True)
+    skill.write("data/rivals.parquet", scores)
+    metrics, _ = skill.compare(scores, len(tail), p.window.length, b.block)
+    atomic.write_json("metrics/baselines.json", metrics)
+
+
+if __name__ == "__main__":
+    run_stage(main)
