@@ -194,11 +194,12 @@ def spread(values: list[float | None], form: str = "{:.3f}") -> str:
 
 
 def _constant(records: list[Record]) -> list[list[str]]:
-    if not records:
-        return []
-    constant = records[0]["constant"]
-    cells = ["always 1, same targets", *[""] * 3, spread([constant["mae"]]), *[""] * 3]
-    return [_filled([*cells, *(spread([constant["err"].get(h)]) for h in HORIZONS)])]
+    rows = []
+    for size, same in itertools.groupby(sorted(records, key=_size), _size):
+        constant = next(same)["constant"]
+        cells = ["always 1, same targets", size, "", "", spread([constant["mae"]]), *[""] * 3]
+        rows.append(_filled([*cells, *(spread([constant["err"].get(h)]) for h in HORIZONS)]))
+    return rows
 
 
 def _others() -> list[list[str]]:
