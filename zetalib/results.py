@@ -49,7 +49,7 @@ RECORDS = Path("metrics/results")
 SCRATCH = Path("data/results")
 WINDOWS = Path("data/windows")
 INVERTED = Path("data/inversion")
-PERTURBED_FROM = 40  # positions whose inputs are exchanged to see which forecasts move
+PERTURBED_FROM = 40  # inputs from here on are exchanged to see which forecasts move
 PERTURBED_WINDOWS = 16
 # Values are in the key themselves; these modules decide no number besides.
 _NO_NUMBERS = {"params", "errors", "atomic", "__init__"}
@@ -246,6 +246,7 @@ def scores(network: model.SpacingMDN, tail: Windows, p: params.Params) -> dict[s
     found = forecasts.forecast(network, tail)
     forecaster = remedies.forecasters(network, p.evaluate)
     errors = evaluate.rollout_errors(tail, forecaster, p.evaluate)
+    first = min(PERTURBED_FROM, p.window.length // 2)
     at = functools.partial(evaluate.at_horizons, p=p.evaluate)
     return {
         "targets": len(found.y),
@@ -260,8 +261,8 @@ def scores(network: model.SpacingMDN, tail: Windows, p: params.Params) -> dict[s
             "err": at(errors["always 1"]),
         },
         "perturbation": {
-            "from": PERTURBED_FROM,
-            "moves": moves(network, tail[:PERTURBED_WINDOWS], PERTURBED_FROM).tolist(),
+            "from": first,
+            "moves": moves(network, tail[:PERTURBED_WINDOWS], first).tolist(),
         },
         **_tuned(network),
     }
