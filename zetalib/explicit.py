@@ -1,0 +1,352 @@
+"""The explicit formula as a forecaster: zeros counted softly, a Gaussian process over the primes.
+
+Weil's explicit formula with a Gaussian test function, in the unfolded coordinate u from the first
+zero of a stretch (zeros u_j, heights h(u) above it), for every x:
+
+    sum_j Phi((x - u_j) / w) = x + c + S_w(x),
+    S_w(x) = -sum_{p^k} e^{-(w k log p / rho)^2 / 2} sin(k (T + h(x)) log p) / (pi k p^{k/2}),
+
+Phi the normal distribution function, rho the density of zeros. The left side is exact where the
+zeros within a few w of x are known; no jump is left in it and nothing to call noise, where S itself
+at a zero (w = 0) has a residual of variance 0.014 beyond the primes up to sqrt(T / 2 pi), 85 % of
+it a function of the two spacings beside the zero. The phases T log p are not known (T is, to three
+digits): S_w is a stationary Gaussian process with the covariance
+
+    sum_{p^k < P} e^{-(w k log p / rho)^2} cos(k log p tau) / (2 pi^2 k^2 p^k),
+
+to which the primes beyond P add an integral: a line a unit of log p / (2 pi^2 log^2 p) of
+Montgomery's min(log p, log(T / 2 pi)). It is observed at the zeros of the stretch; a next spacing
+s and the one after it, s', change the left side at the last few of them and at the trial zero, and
+are as likely as the values that result. s' is summed over. Nearest neighbours' repulsion beyond
+that is a factor s^a e^{b s + c s^2}, fitted below the tail (`SHAPE`).
+
+T is refined along the way, by the maximum of the evidence: lags of the covariance are in height.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import finufft
+import numba
+import numpy as np
+from numpy.polynomial import chebyshev
+from numpy.typing import NDArray
+from scipy.linalg import cholesky, solve_triangular
+from scipy.special import logsumexp, ndtr
+
+from zetalib.errors import ZetaError
+from zetalib.gridded import Gridded
+from zetalib.inversion import HIGHEST, LOWEST, together
+
+Floats = NDArray[np.float64]
+
+LAG = 0.01  # height between the entries of a table of the covariance
+TOP = 14.0  # log p at which the spectrum ends: what is left of it is damped away
+CONSTANT = 0.3  # prior variance of c
+LONGEST, CELL = 3.6, 0.01  # the grid of the next spacing, mean spacings
+TRIALS = 24  # Chebyshev points of the next spacing at which the process is worked out
+NEXT = 10  # cells of s a cell of s'
+TOUCHED = 4  # zeros above x in the left side's sum: it depends on s at so many last zeros
+BELOW = 12  # zeros below
+BLOCK = 32  # zeros forecast with one solve
+REFINED, GROWTH, ENOUGH = 64, 1.25, 2048  # zeros to refine T from first, step, last
+ROUNDED = 0.005  # largest error of T, of itself, when given to three digits
+KERNEL = {"fastmath": True, "nogil": True, "error_model": "numpy"}
+
+EDGES = np.round(np.arange(0, LONGEST + CELL / 2, CELL), 9)
+CENTRES = (EDGES[1:] + EDGES[:-1]) / 2
+AFTER = np.arange(NEXT // 2, 250, NEXT) * CELL  # s'
+SURMISE = 32 / np.pi**2 * CENTRES**2 * np.exp(-4 * CENTRES**2 / np.pi)
+SURMISE = SURMISE / SURMISE.sum()
+
+
+class Smoothing(NamedTuple):
+    """Width w in mean spacings, variance `noise` of what the model leaves out, cutoff P."""
+
+    width: float
+    noise: float
+    cutoff: int
+
+
+SMOOTHING = Smoothing(0.65, 3e-6, 430)
+LENGTHS = np.array([1, 8, 16, 32, 64, 128, 256])  # spacings known, from which a row of SHAPE holds
+SHAPE = np.tile([1.0, 0.0, 0.0, 0.0, 1e-3], (len(LENGTHS), 1))
+
+
+class Process(NamedTuple):
+    """The covariance of S_w at lags 0, `LAG`, ..., and the height it is for."""
+
+    table: Floats
+    height: float
+    smoothing: Smoothing
+
+
+def density(height: float) -> float:
+    """Zeros a unit of height."""
+    return math.log(height / (2 * math.pi)) / (2 * math.pi)
+
+
+def heights(u: Floats, height: float) -> Floats:
+    """Height above `height` at the unfolded coordinate `u` from there; exact, by Newton's method."""
+    scale = math.log(height / (2 * math.pi * math.e))
+    h = u / density(height)
+    for _ in range(3):
+        reached = h * scale + (height + h) * np.log1p(h / height)
+        h = h - (reached - 2 * np.pi * u) / np.log((height + h) / (2 * np.pi))
+    return h
+
+
+@lru_cache(maxsize=4)
+def spectrum(cutoff: int) -> tuple[Floats, Floats]:
+    """Frequencies k log p of the p^k below `cutoff` and variances of S there, 1/(2 pi^2 k^2 p^k)."""
+    sieve = np.ones(cutoff, bool)
+    sieve[:2] = False
+    for n in range(2, math.isqrt(cutoff) + 1):
+        sieve[n * n :: n] = False
+    powers = [
+        (k * math.log(p), 1 / (2 * math.pi**2 * k**2 * p**k))
+        for p in np.flatnonzero(sieve).tolist()
+        for k in range(1, int(math.log(cutoff) / math.log(p)) + 1)
+        if p**k < cutoff
+    ]
+    frequency, variance = np.array(powers).T
+    return frequency, variance
+
+
+@lru_cache(maxsize=8)
+def process(height: float, span: float, smoothing: Smoothing = SMOOTHING) -> Process:
+    """The covariance for stretches of up to `span` units of height near `height`."""
+    frequency, variance = spectrum(smoothing.cutoff)
+    step = min(0.02, 1.5 / span)
+    x = np.arange(math.log(smoothing.cutoff) + step / 2, TOP, step)
+    beyond = step / (2 * math.pi**2 * np.maximum(x, x**2 / math.log(height / (2 * math.pi))))
+    frequency, variance = np.append(frequency, x), np.append(variance, beyond)
+    variance = variance * np.exp(-((smoothing.width * frequency / density(height)) ** 2))
+    lags = math.ceil(span / LAG) + 4
+    modes = finufft.nufft1d1(frequency * LAG, variance + 0j, 2 * lags + 1, eps=1e-12)
+    return Process(np.ascontiguousarray(modes.real[lags:]), height, smoothing)
+
+
+@lru_cache(maxsize=4)
+def _reach(width: float) -> tuple[Floats, Floats, Floats]:
+    """Distances d, and mean and variance of Phi(-(d + s) / w), s a spacing by Wigner's surmise.
+
+    What a zero next to the last one known takes away, or adds, at distance d from that.
+    """
+    distance = np.arange(0, 12 * width, CELL)
+    reached = ndtr(-(distance[:, None] + CENTRES) / width)
+    mean = reached @ SURMISE
+    return distance, mean, (reached**2) @ SURMISE - mean**2
+
+
+def _reached(distance: Floats, width: float) -> tuple[Floats, Floats]:
+    at, mean, variance = _reach(width)
+    return np.interp(distance, at, mean, right=0), np.interp(distance, at, variance, right=0)
+
+
+@lru_cache(maxsize=1)
+def _following() -> Floats:
+    """Log probability of the cells of s' given s, (C, A): the surmise, its mean 1 - 0.35 (s - 1)."""
+    ratio = AFTER / np.maximum(1 - 0.35 * (CENTRES - 1), 0.3)[:, None]
+    log = 2 * np.log(ratio) - 4 / np.pi * ratio**2
+    return np.asarray(log - logsumexp(log, axis=1, keepdims=True))
+
+
+@lru_cache(maxsize=1)
+def _trials() -> tuple[Floats, Floats]:
+    """Chebyshev points of s, (G,), and the matrix (C, G) from values there to the cells."""
+    points = np.cos(np.pi * (np.arange(TRIALS) + 0.5) / TRIALS)
+    values = chebyshev.chebvander(points, TRIALS - 1)
+    cells = chebyshev.chebvander(2 * CENTRES / LONGEST - 1, TRIALS - 1)
+    return LONGEST * (points + 1) / 2, cells @ np.linalg.inv(values)
+
+
+def left_side(u: Floats, width: float) -> Floats:
+    """Soft counts minus x at the zeros `u` (N,), in order: of `TOUCHED` zeros above and all below.
+
+    Zeros that are not in `u` are left out.
+    """
+    value = np.arange(len(u)) + 0.5 - u
+    for k in range(1, min(BELOW, len(u) - 1) + 1):
+        off = ndtr((u[:-k] - u[k:]) / width)
+        value[k:] -= off
+        if k <= TOUCHED:
+            value[:-k] += off
+    return value
+
+
+@numba.njit(**KERNEL)
+def _fill(a, b, table, out, triangle):
+    """Covariance of S_w between heights `a` and `b`, cubic in the table; with c's."""
+    for i in range(len(a)):
+        for j in range(i + 1 if triangle else len(b)):
+            x = abs(a[i] - b[j]) / LAG
+            k = int(x)
+            t = x - k
+            p0, p1, p2, p3 = table[abs(k - 1)], table[k], table[k + 1], table[k + 2]
+            cubic = t * (3 * (p1 - p2) + p3 - p0) + 2 * p0 - 5 * p1 + 4 * p2 - p3
+            out[i, j] = p1 + 0.5 * t * (p2 - p0 + t * cubic) + CONSTANT
+
+
+def _factor(h: Floats, noise: Floats, table: Floats) -> Floats:
+    """Cholesky factor of the covariance of the left side at zeros of heights `h`."""
+    matrix = np.empty((len(h), len(h)))
+    _fill(h, h, table, matrix, True)
+    matrix[np.diag_indices(len(h))] += noise
+    return np.asarray(cholesky(matrix, lower=True, overwrite_a=True, check_finite=False))
+
+
+def evidence(u: Floats, height: float, known: Process) -> float:
+    """Log evidence of zeros `u` (N,) if the first is at `height`, up to a constant."""
+    width = known.smoothing.width
+    below, noise = _reached(u - u[0], width)
+    above, more = _reached(u[-1] - u, width)
+    lower = _factor(heights(u, height), known.smoothing.noise + noise + more, known.table)
+    value = left_side(u, width) - below + above
+    white = solve_triangular(lower, value, lower=True, check_finite=False)
+    return float(-0.5 * (white @ white) - np.log(np.diag(lower)).sum())
+
+
+def refined(u: Floats, height: float, step: float, known: Process) -> tuple[float, float]:
+    """The height of most evidence, by a parabola through three `step` apart (relative), and its sd.
+
+    The height stays, with `step` for its deviation, where there is no peak.
+    """
+    low, mid, high = (evidence(u, height * (1 + d), known) for d in (-step, 0, step))
+    curve = (2 * mid - low - high) / step**2
+    if curve <= 0 or not math.isfinite(curve):
+        return height, step
+    move = (high - low) / (2 * step * curve)
+    sd = 1 / math.sqrt(curve + 1 / ROUNDED**2)
+    return height * (1 + min(max(move, -2 * step), 2 * step)), sd
+
+
+@numba.njit(**KERNEL)
+def _weigh(lower, white, touched, tails, mean, by, variance, trial, extra, after, out):
+    """Log likelihood of each cell of s, shape (C,), summed over s'.
+
+    `lower` (n, N): rows of the factor at the touched zeros, the last n of N; `white` what was seen
+    before them; `touched` (n,) their left sides without s and s', `tails` (n, ...) what a zero at
+    d = s, s + CELL, ... adds, with its successor in the other half; of the trial zero `mean` (C,)
+    of what was seen before, `by` (C, n), `variance` (C,) and left side `trial` (C,); `extra`
+    (2, A) mean and variance of what s' and its successor add there; `after` (C, A) log weights.
+    """
+    n, first = len(touched), len(white)
+    half = tails.shape[1] // 2
+    start = np.empty(n)
+    for a in range(n):
+        start[a] = touched[a]
+        for j in range(first):
+            start[a] -= lower[a, j] * white[j]
+    z, terms = np.empty(n), np.empty(after.shape[1])
+    for i in range(len(out)):
+        best = -1e300
+        for j in range(after.shape[1]):
+            k = half + i + NEXT // 2 + NEXT * j
+            log, error = after[i, j], trial[i] + extra[0, j] - mean[i]
+            for a in range(n):
+                value = start[a] + tails[a, i] + tails[a, k]
+                for b in range(a):
+                    value -= lower[a, first + b] * z[b]
+                z[a] = value / lower[a, first + a]
+                log -= 0.5 * z[a] * z[a]
+                error -= by[i, a] * z[a]
+            spread = variance[i] + extra[1, j]
+            terms[j] = log - 0.5 * (error * error / spread + math.log(spread))
+            best = max(best, terms[j])
+        total = 0.0
+        for j in range(after.shape[1]):
+            if terms[j] > best - 30:
+                total += math.exp(terms[j] - best)
+        out[i] = best + math.log(total)
+
+
+def _segment(u: Floats, height: float, first: int, known: Process) -> Floats:
+    """Log likelihoods of s after zero `first` ... N - 1 of zeros `u` (N,), without `SHAPE`."""
+    width, count = known.smoothing.width, len(u)
+    points, to_cells = _trials()
+    after = _following()
+    below, spread = _reached(u, width)
+    h = heights(u, height)
+    lower = _factor(h, known.smoothing.noise + spread, known.table)
+    sides = left_side(u, width) - below
+    white = solve_triangular(lower, sides, lower=True, check_finite=False)
+    slope = np.exp(-0.5 * (AFTER / width) ** 2) / (width * math.sqrt(2 * math.pi))
+    mean, variance = _reached(AFTER, width)
+    extra = np.stack([ndtr(-AFTER / width) + mean, variance + (slope * NEXT * CELL) ** 2 / 12])
+    ahead = (np.arange(len(CENTRES) + NEXT * len(AFTER)) + 0.5) * CELL
+    out = np.empty((count - first, len(CENTRES)))
+    for low in range(first, count, BLOCK):
+        high = min(low + BLOCK, count)
+        places = heights((u[low:high, None] + points).ravel(), height)
+        across = np.empty((high, len(places)))
+        _fill(h[:high], places, known.table, across, False)
+        solved = solve_triangular(lower[:high, :high], across, lower=True, check_finite=False)
+        solved = solved.reshape(high, high - low, len(points))
+        for t in range(low, high):
+            seen = max(0, t + 1 - TOUCHED)
+            near = u[max(0, t - BELOW) : t + 1]
+            x = u[t] + CENTRES
+            left, blur = _reached(x, width)
+            trial = ndtr((x[:, None] - near) / width).sum(1) + max(0, t - BELOW) + 0.5 - x - left
+            own = solved[: t + 1, t - low]
+            rest = known.table[0] + CONSTANT + known.smoothing.noise - (own**2).sum(0)
+            distance = u[t] - u[seen : t + 1, None] + ahead
+            single = ndtr(-distance / width)
+            _weigh(
+                lower[seen : t + 1, : t + 1],
+                white[:seen],
+                left_side(u[max(0, seen - BELOW) : t + 1], width)[seen - t - 1 :]
+                + max(0, seen - BELOW)
+                - below[seen : t + 1],
+                np.concatenate([single, single + _reached(distance, width)[0]], 1),
+                to_cells @ (white[:seen] @ own[:seen]),
+                np.ascontiguousarray(to_cells @ own[seen:].T),
+                np.maximum(to_cells @ rest, known.smoothing.noise) + blur,
+                trial,
+                extra,
+                after,
+                out[t - first],
+            )
+    return out
+
+
+def likelihoods(
+    spacing: Floats, height: float, first: int = 1, smoothing: Smoothing = SMOOTHING
+) -> Floats:
+    """Log likelihoods of the next spacing's cells after `first` ... T spacings, (T + 1 - first, C).
+
+    Parameters
+    ----------
+    spacing : shape (T,), in mean spacings (variant B), consecutive
+    height : of the zero before the first, to three digits or better
+    """
+    if not LOWEST <= height <= HIGHEST:
+        problem = f"a stretch at height {height}: it is for {LOWEST:g} to {HIGHEST:g}"
+        raise ZetaError("zetalib.explicit", problem, "Take zeros in between.")
+    u = np.append(0.0, np.cumsum(spacing))
+    known = process(height, (u[-1] + 2 * LONGEST) / density(height) * 1.01, smoothing)
+    stops = [1]
+    while (stop := max(REFINED, math.ceil(stops[-1] * GROWTH))) < len(spacing):
+        stops.append(stop)
+    step, found = ROUNDED, []
+    for start, end in itertools.pairwise([*stops, len(spacing) + 1]):
+        if REFINED <= start <= ENOUGH:
+            height, sd = refined(u[: start + 1], height, step, known)
+            step = min(step, 4 * sd)
+        if end > first:
+            found.append(_segment(u[:end], height, max(start, first), known))
+    return np.concatenate(found)
+
+
+def shaped(likelihood: Floats, lengths: NDArray[np.int64], shape: Floats = SHAPE) -> Gridded:
+    """Forecasts from :func:`likelihoods` (m, C) after so many spacings, (m,)."""
+    row = shape[np.searchsorted(LENGTHS, lengths, "right") - 1]
+    temper, power, linear, square, floor = row.T[:, :, None]
+    log = temper * likelihood + power * np.log(CENTRES) + linear * CENTRES + square * CENTRES**2
+    mass = np.exp(log - logsumexp(log, axis=1, keepdims=True))
+    return Gridded(EDGES, (1 - floor) * mass + floor * SURMISE)
