@@ -44,14 +44,15 @@ from zetalib.inversion import HIGHEST, LOWEST, together
 
 Floats = NDArray[np.float64]
 
-LAG = 0.01  # height between the entries of a table of the covariance
+LAG = 0.0025  # height between the entries of a table of the covariance
 TOP = 14.0  # log p at which the spectrum ends: what is left of it is damped away
 CONSTANT = 0.3  # prior variance of c
 LONGEST, CELL = 3.6, 0.01  # the grid of the next spacing, mean spacings
 TRIALS = 24  # Chebyshev points of the next spacing at which the process is worked out
 NEXT = 10  # cells of s a cell of s'
-TOUCHED = 4  # zeros above x in the left side's sum: it depends on s at so many last zeros
+TOUCHED = 5  # zeros above x in the left side's sum: it depends on s at so many last zeros
 BELOW = 12  # zeros below
+MIDDLES = 12  # places of each zero beyond the known ones
 BLOCK = 32  # zeros forecast with one solve
 REFINED, GROWTH, ENOUGH = 64, 1.25, 2048  # zeros to refine T from first, step, last
 ROUNDED = 0.005  # largest error of T, of itself, when given to three digits
@@ -131,21 +132,46 @@ def process(height: float, span: float, smoothing: Smoothing = SMOOTHING) -> Pro
     return Process(np.ascontiguousarray(modes.real[lags:]), height, smoothing)
 
 
+@lru_cache(maxsize=1)
+def _beyond() -> Floats:
+    """Places of the three zeros beyond a known one, (3, Q): equally likely, by the surmise."""
+    each = np.interp((np.arange(MIDDLES) + 0.5) / MIDDLES, np.cumsum(SURMISE), EDGES[1:])
+    return np.stack([s.ravel() for s in np.meshgrid(each, each, each)]).cumsum(0)
+
+
+def _reaching(distance: Floats, width: float) -> Floats:
+    """What the zeros beyond the last known one take away, or add, at `distance` (n,): (n, Q)."""
+    return np.asarray(sum(ndtr(-(distance[:, None] + place) / width) for place in _beyond()))
+
+
 @lru_cache(maxsize=4)
 def _reach(width: float) -> tuple[Floats, Floats, Floats]:
-    """Distances d, and mean and variance of Phi(-(d + s) / w), s a spacing by Wigner's surmise.
-
-    What a zero next to the last one known takes away, or adds, at distance d from that.
-    """
-    distance = np.arange(0, 12 * width, CELL)
-    reached = ndtr(-(distance[:, None] + CENTRES) / width)
-    mean = reached @ SURMISE
-    return distance, mean, (reached**2) @ SURMISE - mean**2
+    """Distances, and mean and variance of :func:`_reaching` there."""
+    distance = np.arange(0, 8 * width, 0.02)
+    reached = _reaching(distance, width)
+    return distance, reached.mean(1), reached.var(1)
 
 
 def _reached(distance: Floats, width: float) -> tuple[Floats, Floats]:
     at, mean, variance = _reach(width)
     return np.interp(distance, at, mean, right=0), np.interp(distance, at, variance, right=0)
+
+
+def _blurred(distance: Floats, width: float) -> Floats:
+    """Covariance of :func:`_reaching` at the first of ascending distances; beyond, it is none."""
+    reached = _reaching(distance[distance < 8 * width], width)
+    return np.atleast_2d(np.cov(reached, bias=True))
+
+
+def _tails(distance: Floats, width: float) -> Floats:
+    """What a zero adds at `distance` below it; with its successor; the variance of that, (3, ...).
+
+    The variance is that of the successor's place and of its own within a cell of s'.
+    """
+    alone = ndtr(-distance / width)
+    slope = np.exp(-0.5 * (distance / width) ** 2) / (width * math.sqrt(2 * math.pi))
+    mean, variance = _reached(distance, width)
+    return np.stack([alone, alone + mean, variance + (slope * NEXT * CELL) ** 2 / 12])
 
 
 @lru_cache(maxsize=1)
@@ -192,21 +218,28 @@ def _fill(a, b, table, out, triangle):
             out[i, j] = p1 + 0.5 * t * (p2 - p0 + t * cubic) + CONSTANT
 
 
-def _factor(h: Floats, noise: Floats, table: Floats) -> Floats:
-    """Cholesky factor of the covariance of the left side at zeros of heights `h`."""
-    matrix = np.empty((len(h), len(h)))
-    _fill(h, h, table, matrix, True)
-    matrix[np.diag_indices(len(h))] += noise
+def _factor(u: Floats, height: float, known: Process, closed: bool = False) -> Floats:
+    """Cholesky factor of the covariance of the left side at zeros `u`, the first at `height`.
+
+    The zeros below are not known; if `closed`, nor are those above.
+    """
+    h, width = heights(u, height), known.smoothing.width
+    matrix = np.empty((len(u), len(u)))
+    _fill(h, h, known.table, matrix, True)
+    matrix[np.diag_indices(len(u))] += known.smoothing.noise
+    below = _blurred(u - u[0], width)
+    matrix[: len(below), : len(below)] += below
+    if closed:
+        above = _blurred(u[-1] - u[::-1], width)[::-1, ::-1]
+        matrix[-len(above) :, -len(above) :] += above
     return np.asarray(cholesky(matrix, lower=True, overwrite_a=True, check_finite=False))
 
 
 def evidence(u: Floats, height: float, known: Process) -> float:
     """Log evidence of zeros `u` (N,) if the first is at `height`, up to a constant."""
     width = known.smoothing.width
-    below, noise = _reached(u - u[0], width)
-    above, more = _reached(u[-1] - u, width)
-    lower = _factor(heights(u, height), known.smoothing.noise + noise + more, known.table)
-    value = left_side(u, width) - below + above
+    lower = _factor(u, height, known, closed=True)
+    value = left_side(u, width) - _reached(u - u[0], width)[0] + _reached(u[-1] - u, width)[0]
     white = solve_triangular(lower, value, lower=True, check_finite=False)
     return float(-0.5 * (white @ white) - np.log(np.diag(lower)).sum())
 
@@ -230,33 +263,39 @@ def _weigh(lower, white, touched, tails, mean, by, variance, trial, extra, after
     """Log likelihood of each cell of s, shape (C,), summed over s'.
 
     `lower` (n, N): rows of the factor at the touched zeros, the last n of N; `white` what was seen
-    before them; `touched` (n,) their left sides without s and s', `tails` (n, ...) what a zero at
-    d = s, s + CELL, ... adds, with its successor in the other half; of the trial zero `mean` (C,)
-    of what was seen before, `by` (C, n), `variance` (C,) and left side `trial` (C,); `extra`
-    (2, A) mean and variance of what s' and its successor add there; `after` (C, A) log weights.
+    before them; `touched` (n,) their left sides without s and s'; `tails` (3, n, D) at distances
+    s, s + CELL, ... what a zero adds there, the same with its successor, and the variance of that;
+    of the trial zero `mean` (C,) of what was seen before, `by` (C, n), `variance` (C,) and left
+    side `trial` (C,); `extra` (2, A) mean and variance of what s' and its successor add there;
+    `after` (C, A) log weights.
     """
     n, first = len(touched), len(white)
-    half = tails.shape[1] // 2
     start = np.empty(n)
     for a in range(n):
         start[a] = touched[a]
         for j in range(first):
             start[a] -= lower[a, j] * white[j]
-    z, terms = np.empty(n), np.empty(after.shape[1])
+    z, left, terms = np.empty(n), np.empty(n), np.empty(after.shape[1])
     for i in range(len(out)):
         best = -1e300
         for j in range(after.shape[1]):
-            k = half + i + NEXT // 2 + NEXT * j
-            log, error = after[i, j], trial[i] + extra[0, j] - mean[i]
+            k = i + NEXT // 2 + NEXT * j
+            square, scale = 0.0, 1.0
+            error, spread = trial[i] + extra[0, j] - mean[i], variance[i] + extra[1, j]
             for a in range(n):
-                value = start[a] + tails[a, i] + tails[a, k]
+                value, own = start[a] + tails[0, a, i] + tails[1, a, k], lower[a, first + a]
+                all_of = own * own + tails[2, a, k]
                 for b in range(a):
                     value -= lower[a, first + b] * z[b]
-                z[a] = value / lower[a, first + a]
-                log -= 0.5 * z[a] * z[a]
+                    all_of += lower[a, first + b] ** 2 * left[b]
+                z[a] = value * own / all_of
+                left[a] = 1 - own * own / all_of
+                square += value * value / all_of
+                scale *= all_of / (own * own)
                 error -= by[i, a] * z[a]
-            spread = variance[i] + extra[1, j]
-            terms[j] = log - 0.5 * (error * error / spread + math.log(spread))
+                spread += by[i, a] ** 2 * left[a]
+            square += error * error / spread
+            terms[j] = after[i, j] - 0.5 * (square + math.log(spread * scale))
             best = max(best, terms[j])
         total = 0.0
         for j in range(after.shape[1]):
@@ -270,14 +309,11 @@ def _segment(u: Floats, height: float, first: int, known: Process) -> Floats:
     width, count = known.smoothing.width, len(u)
     points, to_cells = _trials()
     after = _following()
-    below, spread = _reached(u, width)
-    h = heights(u, height)
-    lower = _factor(h, known.smoothing.noise + spread, known.table)
+    below, h = _reached(u, width)[0], heights(u, height)
+    lower = _factor(u, height, known)
     sides = left_side(u, width) - below
     white = solve_triangular(lower, sides, lower=True, check_finite=False)
-    slope = np.exp(-0.5 * (AFTER / width) ** 2) / (width * math.sqrt(2 * math.pi))
-    mean, variance = _reached(AFTER, width)
-    extra = np.stack([ndtr(-AFTER / width) + mean, variance + (slope * NEXT * CELL) ** 2 / 12])
+    extra = _tails(AFTER, width)[1:]
     ahead = (np.arange(len(CENTRES) + NEXT * len(AFTER)) + 0.5) * CELL
     out = np.empty((count - first, len(CENTRES)))
     for low in range(first, count, BLOCK):
@@ -296,14 +332,13 @@ def _segment(u: Floats, height: float, first: int, known: Process) -> Floats:
             own = solved[: t + 1, t - low]
             rest = known.table[0] + CONSTANT + known.smoothing.noise - (own**2).sum(0)
             distance = u[t] - u[seen : t + 1, None] + ahead
-            single = ndtr(-distance / width)
             _weigh(
                 lower[seen : t + 1, : t + 1],
                 white[:seen],
                 left_side(u[max(0, seen - BELOW) : t + 1], width)[seen - t - 1 :]
                 + max(0, seen - BELOW)
                 - below[seen : t + 1],
-                np.concatenate([single, single + _reached(distance, width)[0]], 1),
+                _tails(distance, width),
                 to_cells @ (white[:seen] @ own[:seen]),
                 np.ascontiguousarray(to_cells @ own[seen:].T),
                 np.maximum(to_cells @ rest, known.smoothing.noise) + blur,
