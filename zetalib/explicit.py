@@ -47,9 +47,9 @@ Floats = NDArray[np.float64]
 LAG = 0.0025  # height between the entries of a table of the covariance
 TOP = 14.0  # log p at which the spectrum ends: what is left of it is damped away
 CONSTANT = 0.3  # prior variance of c
-LONGEST, CELL = 3.6, 0.01  # the grid of the next spacing, mean spacings
+LONGEST, CELL = 3.6, 0.005  # the grid of the next spacing, mean spacings
 TRIALS = 24  # Chebyshev points of the next spacing at which the process is worked out
-NEXT = 10  # cells of s a cell of s'
+NEXT = 20  # cells of s a cell of s'
 TOUCHED = 5  # zeros above x in the left side's sum: it depends on s at so many last zeros
 BELOW = 12  # zeros below
 MIDDLES = 12  # places of each zero beyond the known ones
@@ -60,7 +60,7 @@ KERNEL = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 
 EDGES = np.round(np.arange(0, LONGEST + CELL / 2, CELL), 9)
 CENTRES = (EDGES[1:] + EDGES[:-1]) / 2
-AFTER = np.arange(NEXT // 2, 250, NEXT) * CELL  # s'
+AFTER = np.arange(NEXT // 2, round(2.5 / CELL), NEXT) * CELL  # s'
 SURMISE = 32 / np.pi**2 * CENTRES**2 * np.exp(-4 * CENTRES**2 / np.pi)
 SURMISE = SURMISE / SURMISE.sum()
 
@@ -73,7 +73,7 @@ class Smoothing(NamedTuple):
     cutoff: int
 
 
-SMOOTHING = Smoothing(0.65, 3e-6, 430)
+SMOOTHING = Smoothing(1.0, 1e-8, 430)
 LENGTHS = np.array([1, 8, 16, 32, 64, 128, 256])  # spacings known, from which a row of SHAPE holds
 SHAPE = np.tile([1.0, 0.0, 0.0, 0.0, 1e-3], (len(LENGTHS), 1))
 
