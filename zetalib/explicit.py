@@ -50,12 +50,12 @@ CONSTANT = 0.3  # prior variance of c
 LONGEST, CELL = 3.6, 0.005  # the grid of the next spacing, mean spacings
 TRIALS = 24  # Chebyshev points of the next spacing at which the process is worked out
 NEXT = 20  # cells of s a cell of s'
-TOUCHED = 5  # zeros above x in the left side's sum: it depends on s at so many last zeros
+TOUCHED = 6  # zeros above x in the left side's sum: it depends on s at so many last zeros
 BELOW = 12  # zeros below
 MIDDLES = 12  # places of each zero beyond the known ones
 BLOCK = 32  # zeros forecast with one solve
-REFINED, GROWTH, ENOUGH = 64, 1.25, 2048  # zeros to refine T from first, step, last
-ROUNDED = 0.005  # largest error of T, of itself, when given to three digits
+REFINED, GROWTH, ENOUGH = 24, 1.25, 2048  # zeros to refine T from first, step, last
+ROUNDED = 0.0029  # sd of log T when T is given to three digits, at the worst
 KERNEL = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 
 EDGES = np.round(np.arange(0, LONGEST + CELL / 2, CELL), 9)
@@ -164,14 +164,14 @@ def _blurred(distance: Floats, width: float) -> Floats:
 
 
 def _tails(distance: Floats, width: float) -> Floats:
-    """What a zero adds at `distance` below it; with its successor; the variance of that, (3, ...).
+    """What a zero adds `distance` below it, (4, ...): alone; with those beyond; deviations of that.
 
-    The variance is that of the successor's place and of its own within a cell of s'.
+    They are those by the places beyond and by its own place within a cell of s'.
     """
     alone = ndtr(-distance / width)
     slope = np.exp(-0.5 * (distance / width) ** 2) / (width * math.sqrt(2 * math.pi))
     mean, variance = _reached(distance, width)
-    return np.stack([alone, alone + mean, variance + (slope * NEXT * CELL) ** 2 / 12])
+    return np.stack([alone, alone + mean, np.sqrt(variance), slope * NEXT * CELL / math.sqrt(12)])
 
 
 @lru_cache(maxsize=1)
@@ -244,18 +244,17 @@ def evidence(u: Floats, height: float, known: Process) -> float:
     return float(-0.5 * (white @ white) - np.log(np.diag(lower)).sum())
 
 
-def refined(u: Floats, height: float, step: float, known: Process) -> tuple[float, float]:
-    """The height of most evidence, by a parabola through three `step` apart (relative), and its sd.
+def refined(
+    u: Floats, told: float, error: float, step: float, known: Process
+) -> tuple[float, float]:
+    """Relative error of the height `told` of most evidence and its deviation, from zeros `u`.
 
-    The height stays, with `step` for its deviation, where there is no peak.
+    By a parabola through the evidence at `error` and `step` to either side, and the prior.
     """
-    low, mid, high = (evidence(u, height * (1 + d), known) for d in (-step, 0, step))
-    curve = (2 * mid - low - high) / step**2
-    if curve <= 0 or not math.isfinite(curve):
-        return height, step
-    move = (high - low) / (2 * step * curve)
-    sd = 1 / math.sqrt(curve + 1 / ROUNDED**2)
-    return height * (1 + min(max(move, -2 * step), 2 * step)), sd
+    low, mid, high = (evidence(u, told * (1 + error + d), known) for d in (-step, 0, step))
+    curve = max((2 * mid - low - high) / step**2, 0) + 1 / ROUNDED**2
+    move = ((high - low) / (2 * step) - error / ROUNDED**2) / curve
+    return error + min(max(move, -2 * step), 2 * step), 1 / math.sqrt(curve)
 
 
 @numba.njit(**KERNEL)
@@ -263,11 +262,10 @@ def _weigh(lower, white, touched, tails, mean, by, variance, trial, extra, after
     """Log likelihood of each cell of s, shape (C,), summed over s'.
 
     `lower` (n, N): rows of the factor at the touched zeros, the last n of N; `white` what was seen
-    before them; `touched` (n,) their left sides without s and s'; `tails` (3, n, D) at distances
-    s, s + CELL, ... what a zero adds there, the same with its successor, and the variance of that;
-    of the trial zero `mean` (C,) of what was seen before, `by` (C, n), `variance` (C,) and left
-    side `trial` (C,); `extra` (2, A) mean and variance of what s' and its successor add there;
-    `after` (C, A) log weights.
+    before them; `touched` (n,) their left sides without s and s'; `tails` (4, n, D)
+    :func:`_tails` at distances s, s + CELL, ...; of the trial zero `mean` (C,) of what was seen
+    before, `by` (C, n), `variance` (C,) and left side `trial` (C,); `extra` (3, A) its rest of
+    :func:`_tails`; `after` (C, A) log weights.
     """
     n, first = len(touched), len(white)
     start = np.empty(n)
@@ -275,27 +273,30 @@ def _weigh(lower, white, touched, tails, mean, by, variance, trial, extra, after
         start[a] = touched[a]
         for j in range(first):
             start[a] -= lower[a, j] * white[j]
-    z, left, terms = np.empty(n), np.empty(n), np.empty(after.shape[1])
+    z, p, q, terms = np.empty(n), np.empty(n), np.empty(n), np.empty(after.shape[1])
     for i in range(len(out)):
-        best = -1e300
+        best, scale = -1e300, 1 / math.sqrt(variance[i])
         for j in range(after.shape[1]):
             k = i + NEXT // 2 + NEXT * j
-            square, scale = 0.0, 1.0
-            error, spread = trial[i] + extra[0, j] - mean[i], variance[i] + extra[1, j]
+            z1, p1, q1 = trial[i] + extra[0, j] - mean[i], extra[1, j], extra[2, j]
+            zz = pp = qq = pq = pz = qz = 0.0
             for a in range(n):
-                value, own = start[a] + tails[0, a, i] + tails[1, a, k], lower[a, first + a]
-                all_of = own * own + tails[2, a, k]
+                own = 1 / lower[a, first + a]
+                z0, p0, q0 = start[a] + tails[0, a, i] + tails[1, a, k], tails[2, a, k], tails[3, a, k]
                 for b in range(a):
-                    value -= lower[a, first + b] * z[b]
-                    all_of += lower[a, first + b] ** 2 * left[b]
-                z[a] = value * own / all_of
-                left[a] = 1 - own * own / all_of
-                square += value * value / all_of
-                scale *= all_of / (own * own)
-                error -= by[i, a] * z[a]
-                spread += by[i, a] ** 2 * left[a]
-            square += error * error / spread
-            terms[j] = after[i, j] - 0.5 * (square + math.log(spread * scale))
+                    factor = lower[a, first + b]
+                    z0, p0, q0 = z0 - factor * z[b], p0 - factor * p[b], q0 - factor * q[b]
+                z0, p0, q0 = z0 * own, p0 * own, q0 * own
+                z1, p1, q1 = z1 - by[i, a] * z0, p1 - by[i, a] * p0, q1 - by[i, a] * q0
+                z[a], p[a], q[a] = z0, p0, q0
+                zz, pp, qq = zz + z0 * z0, pp + p0 * p0, qq + q0 * q0
+                pq, pz, qz = pq + p0 * q0, pz + p0 * z0, qz + q0 * z0
+            z1, p1, q1 = z1 * scale, p1 * scale, q1 * scale
+            zz, pp, qq = zz + z1 * z1, 1 + pp + p1 * p1, 1 + qq + q1 * q1
+            pq, pz, qz = pq + p1 * q1, pz + p1 * z1, qz + q1 * z1
+            det = pp * qq - pq * pq
+            zz -= (qq * pz * pz - 2 * pq * pz * qz + pp * qz * qz) / det
+            terms[j] = after[i, j] - 0.5 * (zz + math.log(det * variance[i]))
             best = max(best, terms[j])
         total = 0.0
         for j in range(after.shape[1]):
@@ -368,13 +369,13 @@ def likelihoods(
     stops = [1]
     while (stop := max(REFINED, math.ceil(stops[-1] * GROWTH))) < len(spacing):
         stops.append(stop)
-    step, found = ROUNDED, []
+    error, step, found = 0.0, ROUNDED, []
     for start, end in itertools.pairwise([*stops, len(spacing) + 1]):
         if REFINED <= start <= ENOUGH:
-            height, sd = refined(u[: start + 1], height, step, known)
-            step = min(step, 4 * sd)
+            error, sd = refined(u[: start + 1], height, error, step, known)
+            step = min(step, 2 * sd)
         if end > first:
-            found.append(_segment(u[:end], height, max(start, first), known))
+            found.append(_segment(u[:end], height * (1 + error), max(start, first), known))
     return np.concatenate(found)
 
 
