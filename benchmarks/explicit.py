@@ -25,6 +25,7 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from zetalib import explicit, inversion, window
+from zetalib.gridded import Gridded
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -57,7 +58,7 @@ def places(fit: bool, context: int | None, number: int, targets: int) -> tuple[F
 
 
 def likelihoods(
-    spacing: Floats, height: Floats, first: int, smoothing: explicit.Smoothing
+    spacing: Floats, height: Floats, first: int, smoothing: explicit.Smoothing | None
 ) -> tuple[Floats, Floats]:
     """Of all stretches, (M, T - first, C); the targets (M, T - first)."""
 
@@ -69,7 +70,7 @@ def likelihoods(
     return np.stack(found), spacing[:, first:]
 
 
-def fitted(likelihood: Floats, y: Floats, row: int) -> Floats:
+def fitted(likelihood: Floats, y: Floats) -> Floats:
     """The row of the shape that makes targets `y` (m,) most likely."""
     cell = np.clip(np.searchsorted(explicit.EDGES, y, "right") - 1, 0, len(explicit.CENTRES) - 1)
     powers = np.stack([np.log(explicit.CENTRES), explicit.CENTRES, explicit.CENTRES**2])
@@ -87,7 +88,7 @@ def fitted(likelihood: Floats, y: Floats, row: int) -> Floats:
     return np.array([math.exp(x[0]), *x[1:4], 1 / (1 + math.exp(-x[4]))])
 
 
-def scored(forecast: explicit.Gridded, y: Floats) -> Floats:
+def scored(forecast: Gridded, y: Floats) -> Floats:
     """Of each target: NLL, absolute and squared error, CRPS, PIT, (5, m)."""
     error = forecast.mean() - y
     return np.stack(
@@ -109,12 +110,13 @@ def main() -> None:
     parser.add_argument("--context", type=int)
     parser.add_argument("--stretches", type=int, default=10**6)
     parser.add_argument("--targets", type=int, default=32)
-    parser.add_argument("--width", type=float, default=explicit.SMOOTHING.width)
-    parser.add_argument("--noise", type=float, default=explicit.SMOOTHING.noise)
-    parser.add_argument("--cutoff", type=int, default=explicit.SMOOTHING.cutoff)
+    parser.add_argument("--smoothing", nargs=3, metavar=("WIDTH", "NOISE", "CUTOFF"))
     parser.add_argument("--fit", action="store_true")
     arguments = parser.parse_args()
-    smoothing = explicit.Smoothing(arguments.width, arguments.noise, arguments.cutoff)
+    smoothing = None
+    if arguments.smoothing:
+        width, noise, cutoff = arguments.smoothing
+        smoothing = explicit.Smoothing(float(width), float(noise), int(cutoff))
     spacing, height = places(
         arguments.fit, arguments.context, arguments.stretches, arguments.targets
     )
@@ -127,7 +129,7 @@ def main() -> None:
             learn, y = likelihoods(spacing[1::2], height[1::2], first, smoothing)
             for r in np.unique(row):
                 mine = learn[:, row == r].reshape(-1, learn.shape[2])
-                shape[r] = fitted(mine, y[:, row == r].ravel(), r)
+                shape[r] = fitted(mine, y[:, row == r].ravel())
                 print(explicit.LENGTHS[r], np.round(shape[r], 4).tolist(), flush=True)
             spacing, height = spacing[::2], height[::2]
         for i in range(0, len(spacing), BATCH):
@@ -137,7 +139,7 @@ def main() -> None:
             )
             parts.append(scored(forecast, y.ravel()).reshape(5, *y.shape))
     score = np.concatenate(parts, 1)
-    print(f"{smoothing}, {time.perf_counter() - began:.0f} s")
+    print(f"{smoothing or 'default smoothing'}, {time.perf_counter() - began:.0f} s")
     print("| spacings known | targets | NLL | MAE | RMSE | CRPS | PIT KS |")
     print("|---|---|---|---|---|---|---|")
     for low, high in itertools.pairwise(CURVE):

@@ -25,10 +25,10 @@ T is refined along the way, by the maximum of the evidence: lags of the covarian
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import finufft
 import numba
@@ -40,7 +40,7 @@ from scipy.special import logsumexp, ndtr
 
 from zetalib.errors import ZetaError
 from zetalib.gridded import Gridded
-from zetalib.inversion import HIGHEST, LOWEST, together
+from zetalib.inversion import HIGHEST, LOWEST
 
 Floats = NDArray[np.float64]
 
@@ -56,6 +56,8 @@ MIDDLES = 12  # places of each zero beyond the known ones
 BLOCK = 32  # zeros forecast with one solve
 REFINED, GROWTH, ENOUGH = 24, 1.25, 2048  # zeros to refine T from first, step, last
 ROUNDED = 0.0029  # sd of log T when T is given to three digits, at the worst
+SHARP, ASIDE = 0.4, 2.7  # width for zeros far ahead; 2 (1 + 0.35), neighbours' correlation -0.35
+REACH, GRID = 4.0, 0.05  # how far beyond S is worked out, and how finely, mean spacings
 KERNEL = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 
 EDGES = np.round(np.arange(0, LONGEST + CELL / 2, CELL), 9)
@@ -73,9 +75,27 @@ class Smoothing(NamedTuple):
     cutoff: int
 
 
-SMOOTHING = Smoothing(1.0, 1e-8, 430)
-LENGTHS = np.array([1, 8, 16, 32, 64, 128, 256])  # spacings known, from which a row of SHAPE holds
-SHAPE = np.tile([1.0, 0.0, 0.0, 0.0, 1e-3], (len(LENGTHS), 1))
+SMOOTHING = Smoothing(1.2, 1e-9, 430)  # up to `LONG[0]` spacings
+LONG = (256, Smoothing(1.0, 1e-9, 430))
+COUNTING = Smoothing(0.8, 1e-6, 430)  # for zeros further ahead
+LENGTHS = np.array(
+    [1, 8, 16, 32, 48, 64, 96, 128, 192, 256, 2048]
+)  # spacings known, from which a row of
+SHAPE = np.array(  # temper, a, b, c and a share of the surmise, for when all is wrong
+    [
+        [0.706, 2.98, -1.16, -0.80, 1e-4],
+        [0.776, 2.51, -0.56, -0.63, 1e-4],
+        [0.726, 2.71, -0.49, -0.71, 1e-4],
+        [0.387, 2.47, -1.58, -1.11, 2e-3],
+        [0.592, 3.74, -4.56, -2.11, 5.6e-3],
+        [1.179, 0.92, -2.97, -0.13, 1e-3],
+        [1.205, -21.5, 9.45, 0.85, 1e-3],
+        [0.896, -18.4, -16.3, 6.47, 2.4e-3],
+        [0.500, -12.2, -45.1, 11.8, 3.6e-3],
+        [0.542, -11.2, -10.4, 1.05, 1.7e-3],
+        [0.542, -11.2, -10.4, 1.05, 1.7e-3],
+    ]
+)
 
 
 class Process(NamedTuple):
@@ -92,7 +112,7 @@ def density(height: float) -> float:
 
 
 def heights(u: Floats, height: float) -> Floats:
-    """Height above `height` at the unfolded coordinate `u` from there; exact, by Newton's method."""
+    """Height above `height` at the unfolded coordinate `u` from there; exact (Newton)."""
     scale = math.log(height / (2 * math.pi * math.e))
     h = u / density(height)
     for _ in range(3):
@@ -103,7 +123,7 @@ def heights(u: Floats, height: float) -> Floats:
 
 @lru_cache(maxsize=4)
 def spectrum(cutoff: int) -> tuple[Floats, Floats]:
-    """Frequencies k log p of the p^k below `cutoff` and variances of S there, 1/(2 pi^2 k^2 p^k)."""
+    """Frequencies k log p of the p^k below `cutoff` and variances 1/(2 pi^2 k^2 p^k)."""
     sieve = np.ones(cutoff, bool)
     sieve[:2] = False
     for n in range(2, math.isqrt(cutoff) + 1):
@@ -119,14 +139,23 @@ def spectrum(cutoff: int) -> tuple[Floats, Floats]:
 
 
 @lru_cache(maxsize=8)
-def process(height: float, span: float, smoothing: Smoothing = SMOOTHING) -> Process:
-    """The covariance for stretches of up to `span` units of height near `height`."""
+def process(
+    height: float,
+    span: float,
+    smoothing: Smoothing = SMOOTHING,
+    widths: tuple[float, float] | None = None,
+) -> Process:
+    """The covariance for stretches of up to `span` units of height near `height`.
+
+    With `widths`, that of S smoothed with the one and S smoothed with the other.
+    """
     frequency, variance = spectrum(smoothing.cutoff)
     step = min(0.02, 1.5 / span)
     x = np.arange(math.log(smoothing.cutoff) + step / 2, TOP, step)
     beyond = step / (2 * math.pi**2 * np.maximum(x, x**2 / math.log(height / (2 * math.pi))))
     frequency, variance = np.append(frequency, x), np.append(variance, beyond)
-    variance = variance * np.exp(-((smoothing.width * frequency / density(height)) ** 2))
+    one, other = widths or (smoothing.width, smoothing.width)
+    variance = variance * np.exp(-(one**2 + other**2) / 2 * (frequency / density(height)) ** 2)
     lags = math.ceil(span / LAG) + 4
     modes = finufft.nufft1d1(frequency * LAG, variance + 0j, 2 * lags + 1, eps=1e-12)
     return Process(np.ascontiguousarray(modes.real[lags:]), height, smoothing)
@@ -134,9 +163,10 @@ def process(height: float, span: float, smoothing: Smoothing = SMOOTHING) -> Pro
 
 @lru_cache(maxsize=1)
 def _beyond() -> Floats:
-    """Places of the three zeros beyond a known one, (3, Q): equally likely, by the surmise."""
+    """Places of zeros beyond a known one, (8, Q): three by the surmise, likely alike; five even."""
     each = np.interp((np.arange(MIDDLES) + 0.5) / MIDDLES, np.cumsum(SURMISE), EDGES[1:])
-    return np.stack([s.ravel() for s in np.meshgrid(each, each, each)]).cumsum(0)
+    drawn = [s.ravel() for s in np.meshgrid(each, each, each)]
+    return np.stack([*drawn, *5 * [np.ones(MIDDLES**3)]]).cumsum(0)
 
 
 def _reaching(distance: Floats, width: float) -> Floats:
@@ -163,7 +193,7 @@ def _blurred(distance: Floats, width: float) -> Floats:
     return np.atleast_2d(np.cov(reached, bias=True))
 
 
-def _tails(distance: Floats, width: float) -> Floats:
+def _tails(distance: NDArray[np.floating[Any]], width: float) -> Floats:
     """What a zero adds `distance` below it, (4, ...): alone; with those beyond; deviations of that.
 
     They are those by the places beyond and by its own place within a cell of s'.
@@ -176,7 +206,7 @@ def _tails(distance: Floats, width: float) -> Floats:
 
 @lru_cache(maxsize=1)
 def _following() -> Floats:
-    """Log probability of the cells of s' given s, (C, A): the surmise, its mean 1 - 0.35 (s - 1)."""
+    """Log probability of the cells of s' given s, (C, A): the surmise of mean 1 - 0.35 (s - 1)."""
     ratio = AFTER / np.maximum(1 - 0.35 * (CENTRES - 1), 0.3)[:, None]
     log = 2 * np.log(ratio) - 4 / np.pi * ratio**2
     return np.asarray(log - logsumexp(log, axis=1, keepdims=True))
@@ -206,16 +236,16 @@ def left_side(u: Floats, width: float) -> Floats:
 
 
 @numba.njit(**KERNEL)
-def _fill(a, b, table, out, triangle):
+def _fill(a: Floats, b: Floats, table: Floats, out: Floats, triangle: bool) -> None:
     """Covariance of S_w between heights `a` and `b`, cubic in the table; with c's."""
     for i in range(len(a)):
         for j in range(i + 1 if triangle else len(b)):
             x = abs(a[i] - b[j]) / LAG
             k = int(x)
             t = x - k
-            p0, p1, p2, p3 = table[abs(k - 1)], table[k], table[k + 1], table[k + 2]
-            cubic = t * (3 * (p1 - p2) + p3 - p0) + 2 * p0 - 5 * p1 + 4 * p2 - p3
-            out[i, j] = p1 + 0.5 * t * (p2 - p0 + t * cubic) + CONSTANT
+            middle = (t + 1) * (t - 2) * ((t - 1) * table[k] - t * table[k + 1]) / 2
+            ends = t * (t - 1) * ((t + 1) * table[k + 2] - (t - 2) * table[abs(k - 1)]) / 6
+            out[i, j] = middle + ends + CONSTANT
 
 
 def _factor(u: Floats, height: float, known: Process, closed: bool = False) -> Floats:
@@ -224,7 +254,7 @@ def _factor(u: Floats, height: float, known: Process, closed: bool = False) -> F
     The zeros below are not known; if `closed`, nor are those above.
     """
     h, width = heights(u, height), known.smoothing.width
-    matrix = np.empty((len(u), len(u)))
+    matrix = np.zeros((len(u), len(u)))
     _fill(h, h, known.table, matrix, True)
     matrix[np.diag_indices(len(u))] += known.smoothing.noise
     below = _blurred(u - u[0], width)
@@ -258,7 +288,19 @@ def refined(
 
 
 @numba.njit(**KERNEL)
-def _weigh(lower, white, touched, tails, mean, by, variance, trial, extra, after, out):
+def _weigh(
+    lower: Floats,
+    white: Floats,
+    touched: Floats,
+    tails: Floats,
+    mean: Floats,
+    by: Floats,
+    variance: Floats,
+    trial: Floats,
+    extra: Floats,
+    after: Floats,
+    out: Floats,
+) -> None:
     """Log likelihood of each cell of s, shape (C,), summed over s'.
 
     `lower` (n, N): rows of the factor at the touched zeros, the last n of N; `white` what was seen
@@ -282,7 +324,11 @@ def _weigh(lower, white, touched, tails, mean, by, variance, trial, extra, after
             zz = pp = qq = pq = pz = qz = 0.0
             for a in range(n):
                 own = 1 / lower[a, first + a]
-                z0, p0, q0 = start[a] + tails[0, a, i] + tails[1, a, k], tails[2, a, k], tails[3, a, k]
+                z0, p0, q0 = (
+                    start[a] + tails[0, a, i] + tails[1, a, k],
+                    tails[2, a, k],
+                    tails[3, a, k],
+                )
                 for b in range(a):
                     factor = lower[a, first + b]
                     z0, p0, q0 = z0 - factor * z[b], p0 - factor * p[b], q0 - factor * q[b]
@@ -351,8 +397,35 @@ def _segment(u: Floats, height: float, first: int, known: Process) -> Floats:
     return out
 
 
+def _unfolded(spacing: Floats, height: float) -> Floats:
+    if not LOWEST <= height <= HIGHEST:
+        problem = f"a stretch at height {height}: it is for {LOWEST:g} to {HIGHEST:g}"
+        raise ZetaError("zetalib.explicit", problem, "Take zeros in between.")
+    if not (np.isfinite(spacing).all() and (spacing >= 0).all()):
+        problem = "a spacing is negative or not a finite number"
+        raise ZetaError("zetalib.explicit", problem, "Check what makes the spacings.")
+    return np.append(0.0, np.cumsum(spacing))
+
+
+def _span(u: Floats, beyond: float, height: float) -> float:
+    return float((u[-1] + 2 * beyond) / density(height) * 1.01)
+
+
+def _followed(u: Floats, told: float, known: Process) -> Iterator[tuple[int, int, float]]:
+    """Zeros `start` ... `end` - 1 of a growing stretch and the height refined before them."""
+    error, step, start = 0.0, ROUNDED, 1
+    while start < len(u):
+        if REFINED <= start <= ENOUGH:
+            error, sd = refined(u[: start + 1], told, error, step, known)
+            step = min(step, 2 * sd)
+        end = max(REFINED, math.ceil(start * GROWTH)) if start <= ENOUGH else len(u)
+        end = min(end, len(u))
+        yield start, end, told * (1 + error)
+        start = end
+
+
 def likelihoods(
-    spacing: Floats, height: float, first: int = 1, smoothing: Smoothing = SMOOTHING
+    spacing: Floats, height: float, first: int = 1, smoothing: Smoothing | None = None
 ) -> Floats:
     """Log likelihoods of the next spacing's cells after `first` ... T spacings, (T + 1 - first, C).
 
@@ -360,23 +433,18 @@ def likelihoods(
     ----------
     spacing : shape (T,), in mean spacings (variant B), consecutive
     height : of the zero before the first, to three digits or better
+    smoothing : if None, `SMOOTHING`, or `LONG` where `first` is
     """
-    if not LOWEST <= height <= HIGHEST:
-        problem = f"a stretch at height {height}: it is for {LOWEST:g} to {HIGHEST:g}"
-        raise ZetaError("zetalib.explicit", problem, "Take zeros in between.")
-    u = np.append(0.0, np.cumsum(spacing))
-    known = process(height, (u[-1] + 2 * LONGEST) / density(height) * 1.01, smoothing)
-    stops = [1]
-    while (stop := max(REFINED, math.ceil(stops[-1] * GROWTH))) < len(spacing):
-        stops.append(stop)
-    error, step, found = 0.0, ROUNDED, []
-    for start, end in itertools.pairwise([*stops, len(spacing) + 1]):
-        if REFINED <= start <= ENOUGH:
-            error, sd = refined(u[: start + 1], height, error, step, known)
-            step = min(step, 2 * sd)
-        if end > first:
-            found.append(_segment(u[:end], height * (1 + error), max(start, first), known))
-    return np.concatenate(found)
+    u = _unfolded(spacing, height)
+    smoothing = smoothing or (SMOOTHING if first < LONG[0] else LONG[1])
+    known = process(height, _span(u, LONGEST, height), smoothing)
+    return np.concatenate(
+        [
+            _segment(u[:end], better, max(start, first), known)
+            for start, end, better in _followed(u, height, known)
+            if end > first
+        ]
+    )
 
 
 def shaped(likelihood: Floats, lengths: NDArray[np.int64], shape: Floats = SHAPE) -> Gridded:
@@ -386,3 +454,43 @@ def shaped(likelihood: Floats, lengths: NDArray[np.int64], shape: Floats = SHAPE
     log = temper * likelihood + power * np.log(CENTRES) + linear * CENTRES + square * CENTRES**2
     mass = np.exp(log - logsumexp(log, axis=1, keepdims=True))
     return Gridded(EDGES, (1 - floor) * mass + floor * SURMISE)
+
+
+def forecasts(spacing: Floats, height: float, first: int = 1) -> Gridded:
+    """Forecasts of the next spacing after `first` ... T spacings (T,): see :func:`likelihoods`."""
+    lengths = np.arange(first, len(spacing) + 1)
+    return shaped(likelihoods(spacing, height, first), lengths)
+
+
+def ahead(
+    spacing: Floats, height: float, number: int, smoothing: Smoothing = COUNTING
+) -> tuple[Floats, Floats]:
+    """Where the next `number` zeros lie, in mean spacings from the last one, and deviations.
+
+    By counting: zero j lies where x + c + S(x) is j + 1/2, S smoothed with the lesser width
+    `SHARP`, which hardly moves a zero from there: what its neighbours do is `ASIDE` times the
+    variance by one unknown zero. Where the sum falls, midway between the first and last such place.
+    """
+    u = _unfolded(spacing, height)
+    span = _span(u, number + REACH, height)
+    known = process(height, span, smoothing)
+    for _, _, better in _followed(np.append(u, u[-1]), height, known):
+        height_now = better
+    cross = process(height, span, smoothing, (smoothing.width, SHARP))
+    sharp = process(height, span, smoothing, (SHARP, SHARP))
+    lower = _factor(u, height_now, known, closed=True)
+    value = left_side(u, smoothing.width)
+    value -= _reached(u, smoothing.width)[0] - _reached(u[-1] - u, smoothing.width)[0]
+    white = solve_triangular(lower, value, lower=True, check_finite=False)
+    x = np.arange(0, number + REACH, GRID)
+    covariance = np.empty((len(u), len(x)))
+    _fill(heights(u, height_now), heights(u[-1] + x, height_now), cross.table, covariance, False)
+    solved = solve_triangular(lower, covariance, lower=True, check_finite=False)
+    count = x + u[-1] + white @ solved
+    ranks = np.arange(1, number + 1) + len(u) - 0.5
+    latest = np.interp(ranks, np.maximum.accumulate(count), x)
+    earliest = np.interp(ranks, np.minimum.accumulate(count[::-1])[::-1], x)
+    place = (latest + earliest) / 2
+    aside = ASIDE * _reached(np.zeros(1), SHARP)[1]
+    variance = sharp.table[0] + CONSTANT - (solved**2).sum(0) + aside
+    return place, np.sqrt(np.interp(place, x, variance))
