@@ -93,7 +93,7 @@ SHAPE = np.array(  # temper, a, b, c and a share of the surmise, for when all is
         [0.896, -18.4, -16.3, 6.47, 2.4e-3],
         [0.500, -12.2, -45.1, 11.8, 3.6e-3],
         [0.542, -11.2, -10.4, 1.05, 1.7e-3],
-        [0.542, -11.2, -10.4, 1.05, 1.7e-3],
+        [0.559, -14.5, -22.1, -0.75, 8.2e-3],
     ]
 )
 
@@ -182,7 +182,7 @@ def _reach(width: float) -> tuple[Floats, Floats, Floats]:
     return distance, reached.mean(1), reached.var(1)
 
 
-def _reached(distance: Floats, width: float) -> tuple[Floats, Floats]:
+def _reached(distance: NDArray[np.floating[Any]], width: float) -> tuple[Floats, Floats]:
     at, mean, variance = _reach(width)
     return np.interp(distance, at, mean, right=0), np.interp(distance, at, variance, right=0)
 
@@ -408,7 +408,8 @@ def _unfolded(spacing: Floats, height: float) -> Floats:
 
 
 def _span(u: Floats, beyond: float, height: float) -> float:
-    return float((u[-1] + 2 * beyond) / density(height) * 1.01)
+    """Height the table must reach; by the number of zeros, not where they lie, if it can be."""
+    return max(1.1 * len(u) + 20, float(u[-1]) + 1) / density(height) + 2 * beyond
 
 
 def _followed(u: Floats, told: float, known: Process) -> Iterator[tuple[int, int, float]]:
