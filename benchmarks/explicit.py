@@ -7,7 +7,8 @@ one, targets at evenly spread places of the val tail from so many spacings befor
 stretch serves consecutive targets, so that a context is up to `targets` shorter than it says;
 standard errors are over stretches. `--fit` takes the top of the train split in place of the tail,
 heights blurred as they are in the tail (rounded to 10^4), and fits rows of `explicit.SHAPE`
-to every other window or stretch and scores the rest.
+to every other window or stretch and scores the rest. The last two columns are what a linear
+forecast of S could do: :func:`zetalib.explicit.unresolved`.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ def likelihoods(
 ) -> tuple[Floats, Floats]:
     """Of all stretches, (M, T - first, C); the targets (M, T - first)."""
 
-    def one(stretch: Floats, at: float) -> Floats:
+    def one(stretch: Floats, at: float) -> NDArray[np.float32]:
         found = explicit.likelihoods(stretch[:-1], at, first, smoothing)
-        return (found - found.max(1, keepdims=True)).astype(np.float32)
+        return np.asarray(found - found.max(1, keepdims=True), np.float32)
 
     found = inversion.together(zip(spacing, height.tolist(), strict=True), one)
     return np.stack(found), spacing[:, first:]
@@ -96,13 +97,16 @@ def scored(forecast: Gridded, y: Floats) -> Floats:
     )
 
 
-def line(name: str, score: Floats) -> str:
-    """A row of the table; `score` is (5, M, t)."""
+def line(low: int, high: int, score: Floats, height: float) -> str:
+    """A row of the table for `low` ... `high` spacings known; `score` is (5, M, t)."""
+    span = (low + high) / 2 / explicit.density(height)
+    lines, left = explicit.unresolved(span, height)
     mean = score.mean((1, 2))
     error = score[0].mean(1).std() / math.sqrt(max(score.shape[1] - 1, 1))
     ks = stats.kstest(score[4].ravel(), "uniform").statistic
     figures = f"{mean[0]:.3f} ± {error:.3f} | {mean[1]:.4f} | {math.sqrt(mean[2]):.4f}"
-    return f"| {name} | {score[0].size} | {figures} | {mean[3]:.4f} | {ks:.3f} |"
+    figures += f" | {mean[3]:.4f} | {ks:.3f} | {lines} | {left:.3f}"
+    return f"| {low}-{high} | {score[0].size} | {figures} |"
 
 
 def main() -> None:
@@ -140,13 +144,13 @@ def main() -> None:
             parts.append(scored(forecast, y.ravel()).reshape(5, *y.shape))
     score = np.concatenate(parts, 1)
     print(f"{smoothing or 'default smoothing'}, {time.perf_counter() - began:.0f} s")
-    print("| spacings known | targets | NLL | MAE | RMSE | CRPS | PIT KS |")
-    print("|---|---|---|---|---|---|---|")
+    print("| spacings known | targets | NLL | MAE | RMSE | CRPS | PIT KS | lines told apart | sd |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for low, high in itertools.pairwise(CURVE):
         inside = (lengths >= low) & (lengths < high)
         if inside.any():
-            print(line(f"{low}-{high - 1}", score[:, :, inside]))
-    print(line(f"{lengths[0]}-{lengths[-1]}", score))
+            print(line(low, high - 1, score[:, :, inside], height[0]))
+    print(line(lengths[0], lengths[-1], score, height[0]))
 
 
 if __name__ == "__main__":

@@ -185,3 +185,9 @@ def test_zeros_ahead_are_counted(stretches):
 def test_what_cannot_be_is_refused(spacing, height, message):
     with pytest.raises(ZetaError, match=message):
         explicit.likelihoods(np.array(spacing), height)
+
+
+def test_primes_told_apart():
+    assert explicit.unresolved(1.0, 1e6) == (0, pytest.approx(0.333, abs=0.002))
+    many, none_left = explicit.unresolved(600.0, 1e6)
+    assert none_left == 0 and many == len(explicit.spectrum(398)[0])

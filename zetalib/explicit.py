@@ -40,7 +40,6 @@ from scipy.special import logsumexp, ndtr
 
 from zetalib.errors import ZetaError
 from zetalib.gridded import Gridded
-from zetalib.inversion import HIGHEST, LOWEST
 
 Floats = NDArray[np.float64]
 
@@ -58,6 +57,7 @@ REFINED, GROWTH, ENOUGH = 24, 1.25, 2048  # zeros to refine T from first, step, 
 ROUNDED = 0.0029  # sd of log T when T is given to three digits, at the worst
 SHARP, ASIDE = 0.4, 2.7  # width for zeros far ahead; 2 (1 + 0.35), neighbours' correlation -0.35
 REACH, GRID = 4.0, 0.05  # how far beyond S is worked out, and how finely, mean spacings
+LOWEST, HIGHEST = 1e4, 1e10  # below, forecasts are worse than they say; settings are for 10^6
 KERNEL = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 
 EDGES = np.round(np.arange(0, LONGEST + CELL / 2, CELL), 9)
@@ -78,10 +78,10 @@ class Smoothing(NamedTuple):
 SMOOTHING = Smoothing(1.2, 1e-9, 430)  # up to `LONG[0]` spacings
 LONG = (256, Smoothing(1.0, 1e-9, 430))
 COUNTING = Smoothing(0.8, 1e-6, 430)  # for zeros further ahead
-LENGTHS = np.array(
-    [1, 8, 16, 32, 48, 64, 96, 128, 192, 256, 2048]
-)  # spacings known, from which a row of
-SHAPE = np.array(  # temper, a, b, c and a share of the surmise, for when all is wrong
+# Spacings known, from which on a row of SHAPE holds.
+LENGTHS = np.array([1, 8, 16, 32, 48, 64, 96, 128, 192, 256, 2048])
+# Exponent of the likelihood, a, b, c, and the surmise's share, for when all is wrong.
+SHAPE = np.array(
     [
         [0.706, 2.98, -1.16, -0.80, 1e-4],
         [0.776, 2.51, -0.56, -0.63, 1e-4],
@@ -136,6 +136,18 @@ def spectrum(cutoff: int) -> tuple[Floats, Floats]:
     ]
     frequency, variance = np.array(powers).T
     return frequency, variance
+
+
+def unresolved(span: float, height: float) -> tuple[int, float]:
+    """Prime powers that a stretch `span` high tells apart, and the deviation of S by the others.
+
+    The lines near log p are (log p) / p apart: 2 pi p / log p tells them apart. The others count up
+    to sqrt(T / 2 pi). It is what is left to a linear forecast of S at the next zero.
+    """
+    frequency, variance = spectrum(max(3, math.isqrt(int(height / (2 * math.pi)))))
+    number = np.exp(frequency)
+    told = 2 * math.pi * number / frequency <= span
+    return int(told.sum()), float(np.sqrt(variance[~told].sum()))
 
 
 @lru_cache(maxsize=8)
