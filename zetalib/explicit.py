@@ -43,7 +43,7 @@ from zetalib.gridded import Gridded
 
 Floats = NDArray[np.float64]
 
-LAG = 0.0025  # height between the entries of a table of the covariance
+LAG = 0.001  # height between the entries of a table; at 0.0025 some long matrices are indefinite
 TOP = 14.0  # log p at which the spectrum ends: what is left of it is damped away
 CONSTANT = 0.3  # prior variance of c
 LONGEST, CELL = 3.6, 0.005  # the grid of the next spacing, mean spacings
@@ -449,7 +449,8 @@ def likelihoods(
     smoothing : if None, `SMOOTHING`, or `LONG` where `first` is
     """
     u = _unfolded(spacing, height)
-    smoothing = smoothing or (SMOOTHING if first < LONG[0] else LONG[1])
+    if smoothing is None:
+        smoothing = SMOOTHING if first < LONG[0] else LONG[1]
     known = process(height, _span(u, LONGEST, height), smoothing)
     return np.concatenate(
         [
