@@ -191,3 +191,14 @@ def test_primes_told_apart():
     assert explicit.unresolved(1.0, 1e6) == (0, pytest.approx(0.333, abs=0.002))
     many, none_left = explicit.unresolved(600.0, 1e6)
     assert none_left == 0 and many == len(explicit.spectrum(398)[0])
+
+
+def test_an_indefinite_matrix_is_given_noise():
+    u = np.arange(40) * 0.3
+    known = explicit.process(1e6, 60.0, Smoothing(1.2, 1e-9, 430))
+    off = known._replace(
+        table=known.table - 2e-7 * np.cos(9 * explicit.LAG * np.arange(len(known.table)))
+    )
+    lower = explicit._factor(u, 1e6, off)
+    noise = (lower @ lower.T)[-1, -1] - known.table[0] - explicit.CONSTANT
+    assert np.isfinite(lower).all() and 1e-7 < noise < 1e-4

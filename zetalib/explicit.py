@@ -43,7 +43,7 @@ from zetalib.gridded import Gridded
 
 Floats = NDArray[np.float64]
 
-LAG = 0.001  # height between the entries of a table; at 0.0025 some long matrices are indefinite
+LAG = 0.001  # height between the entries of a table of the covariance
 TOP = 14.0  # log p at which the spectrum ends: what is left of it is damped away
 CONSTANT = 0.3  # prior variance of c
 LONGEST, CELL = 3.6, 0.005  # the grid of the next spacing, mean spacings
@@ -263,7 +263,8 @@ def _fill(a: Floats, b: Floats, table: Floats, out: Floats, triangle: bool) -> N
 def _factor(u: Floats, height: float, known: Process, closed: bool = False) -> Floats:
     """Cholesky factor of the covariance of the left side at zeros `u`, the first at `height`.
 
-    The zeros below are not known; if `closed`, nor are those above.
+    The zeros below are not known; if `closed`, nor are those above. Where the matrix is not
+    positive definite it gets ten times the noise, and again.
     """
     h, width = heights(u, height), known.smoothing.width
     matrix = np.zeros((len(u), len(u)))
@@ -274,7 +275,12 @@ def _factor(u: Floats, height: float, known: Process, closed: bool = False) -> F
     if closed:
         above = _blurred(u[-1] - u[::-1], width)[::-1, ::-1]
         matrix[-len(above) :, -len(above) :] += above
-    return np.asarray(cholesky(matrix, lower=True, overwrite_a=True, check_finite=False))
+    for more in 9 * known.smoothing.noise * 10.0 ** np.arange(4):
+        try:
+            return np.asarray(cholesky(matrix, lower=True, check_finite=False))
+        except np.linalg.LinAlgError:  # long stretches: rounding of the table
+            matrix[np.diag_indices(len(u))] += more
+    return np.asarray(cholesky(matrix, lower=True, check_finite=False))
 
 
 def evidence(u: Floats, height: float, known: Process) -> float:
