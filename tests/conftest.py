@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from zetalib import experiments, fixed, manifest, platt
+from zetalib import experiments, fixed, manifest, platt, siegel, unfold
 from zetalib.platt import Block, Header
 
 settings.register_profile("zetalib", deadline=None, derandomize=True)
@@ -31,6 +31,12 @@ def defaults():
 def changed(section, **changes):
     """A section of the parameters with some values replaced, checked again."""
     return type(section).model_validate({**section.model_dump(), **changes})
+
+
+def zeros(height, count):
+    """Spacings of `count` + 1 zeros from `height` on and the height of the first, in full."""
+    offset = siegel.stretch(height, height + count + count % 2).offset[: count + 1]
+    return unfold.spacings(height + offset[:-1], np.diff(offset)), height + offset[0]
 
 
 def synthetic_blocks(seed=0, bounds=(14.0, 100.0, 200.0, 300.0), per_block=20, n0=0):

@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from conftest import zeros
 from scipy.special import logsumexp
 from scipy.stats import kstest, multivariate_normal
 from threadpoolctl import threadpool_limits
 
-from zetalib import explicit, siegel, unfold
+from zetalib import explicit, unfold
 from zetalib.errors import ZetaError
 from zetalib.explicit import CELL, CENTRES, EDGES, SMOOTHING, Smoothing
 
@@ -17,12 +18,6 @@ from zetalib.explicit import CELL, CENTRES, EDGES, SMOOTHING, Smoothing
 def one_blas_thread():
     with threadpool_limits(1, "blas"):
         yield
-
-
-def zeros(height, count):
-    """Spacings of `count` + 1 zeros from `height` on and the height of the first, in full."""
-    offset = siegel.stretch(height, height + count + count % 2).offset[: count + 1]
-    return unfold.spacings(height + offset[:-1], np.diff(offset)), height + offset[0]
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from conftest import zeros
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
@@ -20,12 +21,6 @@ def one_blas_thread():
     """As in `together`: with several, BLAS adds in another order."""
     with threadpool_limits(1, "blas"):
         yield
-
-
-def zeros(height, count):
-    """Spacings of `count` + 1 zeros from `height` on and the height of the first, in full."""
-    offset = siegel.stretch(height, height + count + count % 2).offset[: count + 1]
-    return unfold.spacings(height + offset[:-1], np.diff(offset)), height + offset[0]
 
 
 @pytest.fixture(scope="module")
