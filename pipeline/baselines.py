@@ -1,6 +1,6 @@
 """Stage baselines: forecasters that are no networks, scored on the targets of the val tail."""
 
-from zetalib import atomic, inversion, params, rivals, skill, window
+from zetalib import atomic, explicit, inversion, params, rivals, skill, window
 from zetalib.errors import run_stage
 
 
@@ -18,13 +18,16 @@ def main() -> None:
         f"AR({order})": ar,
         f"AR in height, {places} places": in_height,
     }
+    if explicit.holds(tail.heights().numpy()):
+        entrants["explicit formula"] = rivals.explicit_formula()
     if p.invert.solve:
         solved = fit[int(len(fit) * p.invert.skip_lowest) :]
         known = inversion.load(*(f"data/inversion/{s}.safetensors" for s in ("train", "val")))
         entrants["inversion alone"] = rivals.fit_inversion(solved, known)
     scores = {}
     for name, rival in entrants.items():
-        scores[name] = skill.scored(rival, tail)
+        every = b.explicit_every if name == "explicit formula" else 1
+        scores[name] = skill.scored(rival, tail, every)
         print(f"{name:28s} NLL {scores[name].nll.mean():.4f}", flush=True)
     skill.write("data/rivals.parquet", scores)
     metrics, _ = skill.compare(scores, len(tail), p.window.length, b.block)

@@ -96,12 +96,15 @@ def test_the_sine_process_uses_the_gaps_there_are():
         assert found[:, t - 1] == pytest.approx(wanted, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", ["ar", "height", "inversion", "sine"])
+@pytest.mark.parametrize("name", ["ar", "height", "inversion", "sine", "explicit"])
 def test_no_rival_sees_its_target(name):
     data = ar2(30, 48)
     if name == "sine":
         data = windows(np.abs(data.spacing.numpy()) + 0.05)
         rival = rivals.sine_process(3)
+    elif name == "explicit":
+        data = windows(np.abs(data.spacing.numpy()) + 0.05)
+        rival = rivals.explicit_formula()
     elif name == "inversion":
         rival = rivals.fit_inversion(data[:20], inversion.Known())
     else:

@@ -117,6 +117,26 @@ def test_a_rival_is_scored_on_all_targets_in_order():
     rival = rivals.surmise()
     found = skill.scored(rival, windows, batch=3)
     assert found.equals(skill.by_target(rival(windows), rivals.targets(windows)))
+    some = skill.scored(rival, windows, every=4, batch=2)
+    assert some.equals(found.loc[[*range(32), *range(128, 160), *range(256, 288)]])
+
+
+def test_a_rival_scored_on_some_is_compared_on_those(tmp_path):
+    scores = three()
+    whole, _ = skill.compare(scores, 20, 65, 1)
+    scores["wide"] = scores["wide"].loc[np.repeat(np.arange(20) % 2 == 0, 64)]
+    skill.write(tmp_path / "rivals.parquet", scores)
+    scores = skill.read(tmp_path / "rivals.parquet")
+    metrics, _ = skill.compare(scores, 20, 65, 1)
+    assert metrics["near"] == whole["near"] and metrics["wide"]["targets"] == 640
+    same = scores["near"].nll.loc[scores["wide"].index]
+    gap = scores["wide"].nll.to_numpy() - same.to_numpy()
+    assert metrics["wide"]["behind"]["nll"] == pytest.approx(gap.mean())
+    later = metrics["wide"]["by_known"][32]["nll"]
+    kept = skill.position(20, 65)[scores["wide"].index] >= 32
+    assert metrics["wide"]["by_known"][64]["targets"] == 10
+    both = scores["wide"].nll[kept & (skill.position(20, 65)[scores["wide"].index] < 48)]
+    assert later == pytest.approx(both.mean())
 
 
 def test_skill_is_what_is_taken_away():

@@ -65,6 +65,7 @@ CENTRES = (EDGES[1:] + EDGES[:-1]) / 2
 AFTER = np.arange(NEXT // 2, round(2.5 / CELL), NEXT) * CELL  # s'
 SURMISE = 32 / np.pi**2 * CENTRES**2 * np.exp(-4 * CENTRES**2 / np.pi)
 SURMISE = SURMISE / SURMISE.sum()
+FARTHEST, FAR = 5.0, 1e-6  # end of one more cell, for spacings beyond the grid, and its mass
 
 
 class Smoothing(NamedTuple):
@@ -415,8 +416,13 @@ def _segment(u: Floats, height: float, first: int, known: Process) -> Floats:
     return out
 
 
+def holds(height: Floats) -> bool:
+    """Whether all heights are such as the settings are for."""
+    return bool((height >= LOWEST).all() and (height <= HIGHEST).all())
+
+
 def _unfolded(spacing: Floats, height: float) -> Floats:
-    if not LOWEST <= height <= HIGHEST:
+    if not holds(np.array(height)):
         problem = f"a stretch at height {height}: it is for {LOWEST:g} to {HIGHEST:g}"
         raise ZetaError("zetalib.explicit", problem, "Take zeros in between.")
     if not (np.isfinite(spacing).all() and (spacing >= 0).all()):
@@ -473,7 +479,9 @@ def shaped(likelihood: Floats, lengths: NDArray[np.int64], shape: Floats = SHAPE
     temper, power, linear, square, floor = row.T[:, :, None]
     log = temper * likelihood + power * np.log(CENTRES) + linear * CENTRES + square * CENTRES**2
     mass = np.exp(log - logsumexp(log, axis=1, keepdims=True))
-    return Gridded(EDGES, (1 - floor) * mass + floor * SURMISE)
+    mass = (1 - FAR) * ((1 - floor) * mass + floor * SURMISE)
+    far = np.full((len(mass), 1), FAR)
+    return Gridded(np.append(EDGES, FARTHEST), np.concatenate([mass, far], 1))
 
 
 def forecasts(spacing: Floats, height: float, first: int = 1) -> Gridded:

@@ -327,6 +327,7 @@ class Baselines(Section):
     ar_orders: Annotated[list[Positive], Field(min_length=1)]  # the best in the training range wins
     height_places: Annotated[list[Positive], Field(min_length=1)]  # of AR in height, as above
     gaps: Positive  # that the sine process looks back on
+    explicit_every: Positive  # of so many windows one is forecast by the explicit formula
     block: Positive  # windows in a block of the bootstrap
 
 

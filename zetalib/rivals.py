@@ -9,6 +9,7 @@ from windows to densities of the targets, window after window.
 - AR in height: least squares on the counting residual S at fixed distances in height behind the
   last zero, where the primes' frequencies stay put while the density of zeros grows;
 - the sine process given the last gaps (:mod:`zetalib.sine`): what random matrices know;
+- the explicit formula (:mod:`zetalib.explicit`): a Gaussian process over the primes;
 - the inversion of :mod:`zetalib.inversion` with a density of its own.
 """
 
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from zetalib import inversion, score, sine
+from zetalib import explicit, inversion, score, sine
 from zetalib.gridded import Gridded
 from zetalib.mixture import Mixture
 from zetalib.window import Windows, density
@@ -75,6 +76,18 @@ def sine_process(gaps: int) -> Rival:
             found = sine.density(np.ascontiguousarray(seen.reshape(-1, gaps))).mass
             mass[:, gaps - 1 :] = found.reshape(count, known - gaps + 1, -1)
         return Gridded(sine.EDGES, mass.reshape(count * known, -1))
+
+    return forecast
+
+
+def explicit_formula() -> Rival:
+    """The explicit formula with all spacings known of the window; what it needs is in its module."""
+
+    def forecast(windows: Windows) -> Gridded:
+        past = windows.spacing.numpy()[:, :-1]
+        calls = zip(past, windows.heights().tolist(), strict=True)
+        found = inversion.together(calls, explicit.forecasts)
+        return Gridded(found[0].edges, np.concatenate([each.mass for each in found]))
 
     return forecast
 

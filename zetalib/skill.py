@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -30,7 +31,7 @@ LEVEL = 0.9  # of the interval whose coverage and width are kept
 
 
 def by_target(density: Density, y: Floats) -> pd.DataFrame:
-    """Scores of each target: nll, crps, error (mean less truth), pit, width at 90 %."""
+    """Scores of each target, by its place: nll, crps, error (mean less truth), pit, 90 % width."""
     tail = (1 - LEVEL) / 2
     low, high = density.quantile(tail), density.quantile(1 - tail)
     return pd.DataFrame(
@@ -44,16 +45,22 @@ def by_target(density: Density, y: Floats) -> pd.DataFrame:
     )
 
 
-def scored(rival: Rival, windows: Windows, batch: int = 64) -> pd.DataFrame:
-    """:func:`by_target` of a rival on all targets of windows, some windows at a time."""
-    parts = [windows[i : i + batch] for i in range(0, len(windows), batch)]
-    frames = [by_target(rival(part), targets(part)) for part in parts]
-    return pd.concat(frames, ignore_index=True)
+def scored(rival: Rival, windows: Windows, every: int = 1, batch: int = 64) -> pd.DataFrame:
+    """:func:`by_target` of a rival on the targets of each `every`-th window, some at a time.
+
+    The index is the place of a target among those of all windows.
+    """
+    kept = torch.arange(0, len(windows), every)
+    parts = [windows[some] for some in kept.split(batch)]
+    frame = pd.concat([by_target(rival(part), targets(part)) for part in parts])
+    width = windows.spacing.shape[1] - 1
+    place = kept.numpy()[:, None] * width + np.arange(width)
+    return frame.set_axis(place.ravel(), axis=0)
 
 
 def write(path: str | Path, scores: dict[str, pd.DataFrame]) -> None:
-    """Keep scores by forecaster, all on the same targets, in one Parquet file."""
-    frame = pd.concat(scores, names=["forecaster"]).reset_index("forecaster")
+    """Keep scores by forecaster, with the places of their targets, in one Parquet file."""
+    frame = pd.concat(scores, names=["forecaster", "place"]).reset_index()
     with atomic.replacing(path) as aside:
         frame.to_parquet(aside, index=False, compression="zstd")
 
@@ -69,11 +76,13 @@ def read(path: str | Path) -> dict[str, pd.DataFrame]:
     try:
         frame = pd.read_parquet(path)
         groups = frame.groupby("forecaster", sort=False)
-        scores = {str(name): part[list(COLUMNS)] for name, part in groups}
+        return {
+            str(name): part.set_index("place")[list(COLUMNS)].rename_axis(None)
+            for name, part in groups
+        }
     except (OSError, KeyError, ValueError) as error:
         problem = f"not a table of scores ({' '.join(str(error).split())})"
         raise ZetaError(path, problem, "Run `dvc repro -f baselines`.") from None
-    return {name: part.reset_index(drop=True) for name, part in scores.items()}
 
 
 def blocks(count: int, length: int) -> Ints:
@@ -183,7 +192,8 @@ def compare(
 
     Parameters
     ----------
-    scores : by name, as :func:`scored` gives them; the first is compared with all others
+    scores : by name, as :func:`scored` gives them; the first, which has all targets, is compared
+        with each of the others on the targets of that one
     windows, length : of the windows the targets are in
     block : windows in a block of the bootstrap
 
@@ -201,12 +211,15 @@ def compare(
     first = next(iter(scores.values()))
     metrics, law = {}, []
     for name, frame in scores.items():
-        gap = difference(frame["nll"].to_numpy(), first["nll"].to_numpy(), number)
-        by_known = by_class(frame, known, number)
+        place = frame.index.to_numpy()
+        block_of, same = number[place], first["nll"].loc[place].to_numpy()
+        gap = difference(frame["nll"].to_numpy(), same, block_of)
+        by_known = by_class(frame, known[place], block_of)
         metrics[name] = {
-            **summary(frame, number),
+            "targets": len(frame),
+            **summary(frame, block_of),
             "behind": {"nll": gap[0], "se": gap[1]},
-            "by_height": by_class(frame, height, number),
+            "by_height": by_class(frame, height[place], block_of),
             "by_known": by_known,
         }
         law += [
