@@ -37,9 +37,15 @@ SMALL = {
     "evaluate": {"context": 16, "horizons": [5, 10]},
     "distill": {"samples": 300, "evaluations": 3000, "max_length": 8},
     "diagnose": {"windows": 8, "positions": 8, "horizon": 10, "trajectories": 10},
-    "baselines": {"ar_orders": [2], "height_places": [8], "gaps": 2, "explicit_every": 4, "block": 1},
+    "baselines": {
+        "ar_orders": [2],
+        "height_places": [8],
+        "gaps": 2,
+        "explicit_every": 4,
+        "block": 1,
+    },
 }
-STAGES = ["download", "decode", "unfold", "verify", "window", "invert", "baselines"]
+STAGES = ["download", "decode", "unfold", "verify", "window", "invert", "baselines", "contexts"]
 STAGES += ["train", "calibrate", "evaluate", "distill", "diagnose"]
 
 

@@ -331,6 +331,17 @@ class Baselines(Section):
     block: Positive  # windows in a block of the bootstrap
 
 
+Stretches = Annotated[list[Positive], Field(min_length=2, max_length=2)]  # context, how many
+
+
+class Contexts(Section):
+    """Longer contexts than a window, for forecasters that are no networks."""
+
+    explicit: list[Stretches]  # of the explicit formula
+    inversion: Stretches
+    targets: Positive  # of each stretch, its last spacings
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -350,6 +361,7 @@ class Params(Section):
     distill: Distill
     diagnose: Diagnose
     baselines: Baselines
+    contexts: Contexts
 
     @model_validator(mode="after")
     def _fits_together(self) -> Params:

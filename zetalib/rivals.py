@@ -80,12 +80,13 @@ def sine_process(gaps: int) -> Rival:
     return forecast
 
 
-def explicit_formula() -> Rival:
-    """The explicit formula with all spacings known of the window; what it needs is in its module."""
+def explicit_formula(last: int | None = None) -> Rival:
+    """The explicit formula given all of the window so far, for its `last` targets or for all."""
 
     def forecast(windows: Windows) -> Gridded:
         past = windows.spacing.numpy()[:, :-1]
-        calls = zip(past, windows.heights().tolist(), strict=True)
+        first = 1 if last is None else past.shape[1] + 1 - last
+        calls = ((s, h, first) for s, h in zip(past, windows.heights().tolist(), strict=True))
         found = inversion.together(calls, explicit.forecasts)
         return Gridded(found[0].edges, np.concatenate([each.mass for each in found]))
 
