@@ -51,7 +51,7 @@ def scored(rival: Rival, windows: Windows, every: int = 1, batch: int = 64) -> p
     The index is the place of a target among those of all windows.
     """
     kept = torch.arange(0, len(windows), every)
-    parts = [windows[some] for some in kept.split(batch)]
+    parts = [windows[some] for some in torch.split(kept, batch)]
     frame = pd.concat([by_target(rival(part), targets(part)) for part in parts])
     width = windows.spacing.shape[1] - 1
     place = kept.numpy()[:, None] * width + np.arange(width)
