@@ -82,6 +82,7 @@ def test_the_explicit_formula_is_scored_on_the_last_targets():
 
 def test_the_law_of_resolution_falls_with_what_is_known():
     found = contexts.resolution(contexts.KNOWN, 1.05e6)
+    assert 1024 not in found.known.to_numpy() and 768 in found.known.to_numpy()
     assert (np.diff(found.nll) <= 0).all()
     lines, sd = explicit.unresolved(256 / explicit.density(1.05e6), 1.05e6)
     row = found[found.known == 256].iloc[0]

@@ -119,11 +119,13 @@ def resolution(known: Sequence[int], height: float) -> pd.DataFrame:
 
     A stretch of n zeros spans n / rho in height and tells apart the primes whose lines lie further
     apart than 2 pi over that; the variance of S by the others is what is left to a linear forecast
-    of S at the zeros (REFERENCE part 2, item 3). Columns known, nll, series.
+    of S at the zeros (REFERENCE part 2, item 3). Where all are told apart it has no end, and there
+    is no row. Columns known, nll, se, series.
     """
-    sd = [unresolved(n / density(height), height)[1] for n in known]
-    nll = np.log(np.maximum(sd, 1e-3)) + 0.5 * np.log(2 * np.pi * np.e)
-    return pd.DataFrame({"known": known, "nll": nll, "se": 0.0, "series": "primes told apart"})
+    left = {n: unresolved(n / density(height), height)[1] for n in known}
+    nll = {n: np.log(sd) + 0.5 * np.log(2 * np.pi * np.e) for n, sd in left.items() if sd > 0}
+    rows = {"known": nll.keys(), "nll": nll.values(), "se": 0.0, "series": "primes told apart"}
+    return pd.DataFrame(rows)
 
 
 def row(series: str, known: int, found: dict[str, Any]) -> pd.DataFrame:
