@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -50,11 +49,10 @@ def scored(rival: Rival, windows: Windows, every: int = 1, batch: int = 64) -> p
 
     The index is the place of a target among those of all windows.
     """
-    kept = torch.arange(0, len(windows), every)
-    parts = [windows[some] for some in torch.split(kept, batch)]
+    kept, width = windows[::every], windows.spacing.shape[1] - 1
+    parts = [kept[i : i + batch] for i in range(0, len(kept), batch)]
     frame = pd.concat([by_target(rival(part), targets(part)) for part in parts])
-    width = windows.spacing.shape[1] - 1
-    place = kept.numpy()[:, None] * width + np.arange(width)
+    place = np.arange(0, len(windows), every)[:, None] * width + np.arange(width)
     return frame.set_axis(place.ravel(), axis=0)
 
 
