@@ -10,13 +10,15 @@ def main() -> None:
         model.load("data/model", inversion.load("data/inversion/calibration.safetensors")),
         window.load("data/windows", "calibration"),
     )
-    adjustments = conformal.calibrate(found.mixture, found.y, p.levels)
+    raw = {str(level): conformal.interval(found.mixture, level) for level in p.levels}
+    calibrator = conformal.calibrate(raw, found.y, p.classes, p.step)
     forecasts.write("data/forecasts/calibration.parquet", found, "calibration")
-    atomic.write_json("data/calibrator.json", {"targets": len(found.y), "adjustment": adjustments})
-    atomic.write_json(
-        "metrics/calibrate.json", conformal.report(found.mixture, found.y, adjustments)
-    )
-    print(f"adjustments from {len(found.y):,} targets: {adjustments}")
+    atomic.write_json("data/calibrator.json", calibrator.model_dump())
+    held_out = conformal.held_out(raw, found.y, p.classes, p.step)
+    atomic.write_json("metrics/calibrate.json", held_out)
+    for level, kinds in held_out.items():
+        said = ", ".join(f"{kind} {part['coverage']:.4f}" for kind, part in kinds.items())
+        print(f"level {level} fitted to the lower half covers of the upper: {said}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from zetalib import (
     atomic,
+    conformal,
+    coverage,
     evaluate,
     forecasts,
     inversion,
@@ -24,9 +26,11 @@ def main() -> None:
         found,
         windows,
         remedies.forecasters(network, p.evaluate),
-        evaluate.read_calibrator("data/calibrator.json"),
         p.evaluate,
     )
+    calibrator = conformal.read("data/calibrator.json")
+    metrics["coverage"], covered = coverage.report(found, windows, calibrator, p.baselines.block)
+    plots |= covered
     scores = {"network": skill.by_target(found.mixture, found.y)}
     scores |= skill.read("data/rivals.parquet")
     count, length = windows.spacing.shape

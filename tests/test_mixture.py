@@ -34,6 +34,37 @@ def test_quantile_inverts_the_distribution_function(q, seed):
     assert np.abs(m.cdf(m.quantile(q)) - q).max() < 1e-10
 
 
+def extreme(m, seed, smallest):
+    """Mixtures near 1 whose Gaussians differ in width by many powers of ten."""
+    rng = np.random.default_rng(seed)
+    sigma = 10 ** rng.uniform(smallest, 1, (m, 8))
+    return Mixture(rng.dirichlet(np.full(8, 0.3), m), 1 + sigma * rng.normal(0, 1, (m, 8)), sigma)
+
+
+@pytest.mark.parametrize("q", [0.005, 0.05, 0.25, 0.5, 0.95, 0.995])
+def test_quantile_inverts_the_distribution_function_at_extreme_widths(q):
+    m = extreme(3000, seed=int(1000 * q), smallest=-6)
+    # A float resolves 2.2e-16 near 1, the distribution function rises by 0.4 / 1e-6 at most.
+    assert np.abs(m.cdf(m.quantile(q)) - q).max() < 1e-9
+    finest = extreme(3000, seed=int(1000 * q), smallest=-13)
+    found = finest.quantile(q)
+    near = 8 * np.spacing(np.abs(found))  # the floats next to it enclose the level
+    assert (finest.cdf(found - near) <= q + 1e-12).all()
+    assert (finest.cdf(found + near) >= q - 1e-12).all()
+
+
+def test_closed_form_crps_agrees_with_sampling_at_extreme_widths():
+    """Within four standard errors of 10,000 pairs, each in its own width."""
+    draws, m = 10_000, extreme(40, seed=9, smallest=-6)
+    m = Mixture(np.full((40, 8), 1 / 8), m.mu, m.sigma)  # no rare one that sampling would miss
+    y = m.mean() + m.sigma.min(-1)
+    rng = np.random.default_rng(1)
+    one, two = (np.stack([m.sample(rng) for _ in range(draws)]) for _ in range(2))
+    terms = 0.5 * (np.abs(one - y) + np.abs(two - y) - np.abs(one - two))
+    error = terms.std(0, ddof=1) / np.sqrt(draws)
+    assert (np.abs(m.crps(y) - terms.mean(0)) < 4 * error + 1e-15).all()
+
+
 def test_quantile_of_one_gaussian_and_of_equal_ones():
     m = Mixture(np.ones((1, 1)), np.array([[1.0]]), np.array([[0.5]]))
     assert m.quantile(0.975) == pytest.approx(stats.norm.ppf(0.975, 1, 0.5), abs=1e-12)

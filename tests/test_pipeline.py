@@ -269,6 +269,7 @@ def test_plots_draw_and_say_what_to_see(clone, tmp_path):
         "pit",
         "reliability",
         "coverage",
+        "coverage_by_width",
         "density",
         "forecasts",
         "ablation",

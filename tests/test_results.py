@@ -82,7 +82,7 @@ def test_its_scores_are_those_of_the_stages(workspace):
     tail = window.load(workspace / "data/windows", "val")
     p = experiments.resolve("E0", "mini").evaluate
     metrics, _ = evaluate.evaluate(
-        forecasts.forecast(network, tail), tail, forecasts.next_spacing(network), {"0.9": 0.0}, p
+        forecasts.forecast(network, tail), tail, forecasts.next_spacing(network), p
     )
     for name in ("nll", "mae", "crps", "rmse", "pit_std", "err", "err_sampled"):
         assert found["scores"][name] == metrics[name]

@@ -1,8 +1,7 @@
-"""Everything the evaluate stage reports: scores, intervals, rollouts, curves."""
+"""What the evaluate stage reports: scores, rollouts, curves. Intervals: :mod:`zetalib.coverage`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from zetalib import atomic, conformal, params, rollout, score
-from zetalib.errors import ZetaError
 from zetalib.forecasts import Forecasts
 from zetalib.rollout import Forecaster, accumulated_error
 from zetalib.window import Windows
@@ -22,21 +20,10 @@ from zetalib.window import Windows
 Floats = NDArray[np.float64]
 
 
-def read_calibrator(path: str | Path) -> dict[str, float]:
-    """The conformal adjustments by level; ZetaError if the file does not hold them."""
-    try:
-        found = json.loads(Path(path).read_text())["adjustment"]
-        return {key: float(value) for key, value in found.items() if 0 < float(key) < 1}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        problem = f"not a calibrator ({type(error).__name__})"
-        raise ZetaError(path, problem, "Run `dvc repro -f calibrate`.") from None
-
-
 def evaluate(
     forecasts: Forecasts,
     windows: Windows,
     forecaster: Forecaster | Sequence[Forecaster],
-    adjustments: dict[str, float],
     p: params.Evaluate,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Metrics and plot tables of one model on one split.
@@ -49,38 +36,29 @@ def evaluate(
         The split, for rollouts.
     forecaster : contexts (B, T) and their heights (B,) to forecasts of what follows; or
         one a step
-    adjustments : conformal adjustments by level, from the calibration split
 
     Returns
     -------
     metrics : dict
-        :func:`zetalib.score.scores`; `err` and `err_sampled`, Err@h by horizon; `coverage`
-        by level; `constant`: MAE and Err@h of always saying 1, the yardstick of Err@h.
+        :func:`zetalib.score.scores`; `err` and `err_sampled`, Err@h by horizon;
+        `constant`: MAE and Err@h of always saying 1, the yardstick of Err@h.
     plots : dict of DataFrame
-        pit, reliability, density, coverage, rollout: one CSV each.
+        pit, reliability, density, rollout: one CSV each.
     """
     y, mixture = forecasts.y, forecasts.mixture
     errors = rollout_errors(windows, forecaster, p)
     metrics: dict[str, Any] = score.scores(mixture, y)
     metrics["err"] = at_horizons(errors["mean fed back"], p)
     metrics["err_sampled"] = at_horizons(errors["sample fed back"], p)
-    coverage = conformal.report(mixture, y, adjustments)
-    metrics["coverage"] = coverage
     metrics["constant"] = {
         "mae": float(np.abs(y - 1).mean()),
         "err": at_horizons(errors["always 1"], p),
     }
     steps = np.arange(1, max(p.horizons) + 1).astype(np.float64)
-    levels = np.array([float(level) for level in coverage])
-    covered = {
-        kind: np.array([row[key] for row in coverage.values()])
-        for kind, key in (("raw", "coverage_raw"), ("conformal", "coverage"))
-    }
     plots = {
         "pit": score.pit_histogram(mixture.cdf(y)),
         "reliability": score.reliability(mixture, y),
         "density": score.spacing_density(mixture, y),
-        "coverage": score.long_table(levels, covered, "nominal", "covered"),
         "rollout": score.long_table(steps, errors, "h", "err"),
     }
     return metrics, plots

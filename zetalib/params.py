@@ -280,9 +280,11 @@ class Train(Section):
 
 
 class Calibrate(Section):
-    """Split conformal intervals."""
+    """Conformal intervals."""
 
     levels: Annotated[list[Fraction], Field(min_length=1)]  # nominal coverages
+    classes: Positive  # of predicted width, each with a factor of its own; fewer where too small
+    step: Rate  # online: of the logarithm of a factor after a miss
 
 
 class Evaluate(Section):

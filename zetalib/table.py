@@ -64,11 +64,9 @@ def render(metrics: dict[str, Any]) -> str:
         f"PIT mean/std/KS  {score['pit_mean']:.3f} / {score['pit_std']:.4f} / {score['pit_ks']:.4f}"
         "   (honest: 0.5 / 0.2887 / 0)",
         *(
-            f"{float(level):.0%} interval     covers {c['coverage_raw']:.2%} (width "
-            f"{c['width_raw']:.3f}); after conformal adjustment {c['coverage']:.2%} "
-            f"({c['width']:.3f})"
-            for level, c in score["coverage"].items()
-            if level == "0.9"
+            f"90% interval     {kind + ':':9s} covers {c['coverage']:.2%} +- {c['se']:.2%}, "
+            f"width {c['width']:.3f}, median {c['median_width']:.2g}"
+            for kind, c in score["coverage"].get("0.9", {}).items()
         ),
     ]
     if "distill" in metrics:

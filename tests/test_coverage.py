@@ -1,0 +1,88 @@
+"""Coverage by height and by width: found where it fails, with errors that fit."""
+
+import numpy as np
+import pytest
+import torch
+from test_conformal import noise, raws
+
+from zetalib import conformal, coverage
+from zetalib.forecasts import Forecasts
+from zetalib.mixture import Mixture
+from zetalib.window import Windows
+
+COUNT, LENGTH = 100, 65
+M = COUNT * (LENGTH - 1)
+
+
+def split(seed, sure=1.0):
+    """A split whose narrow forecasts are `sure` times too sure."""
+    rng = np.random.default_rng(seed)
+    sigma = 10 ** rng.uniform(-4, 0, M)
+    y = 1 + sigma * rng.standard_normal(M)
+    belief = sigma / np.where(sigma < 1e-2, sure, 1)
+    ones = np.ones((M, 1))
+    windows = Windows(
+        torch.ones(COUNT, LENGTH, dtype=torch.float64),
+        torch.arange(COUNT) * LENGTH,
+        torch.full((COUNT,), 1e6, dtype=torch.float64),
+    )
+    return Forecasts(np.arange(M), y, Mixture(ones, ones, belief[:, None])), windows
+
+
+@pytest.fixture(scope="module")
+def reported():
+    below, _ = split(0, sure=2.0)
+    calibrator = conformal.calibrate(raws(below.mixture), below.y, 10, 0.01)
+    found, windows = split(1, sure=2.0)
+    return found, coverage.report(found, windows, calibrator, block=2)
+
+
+def test_coverage_is_told_by_level_kind_height_and_width(reported):
+    found, (metrics, _) = reported
+    assert list(metrics) == ["0.5", "0.9"]
+    low, high = conformal.interval(found.mixture, 0.9)
+    inside = (low <= found.y) & (found.y <= high)
+    raw = metrics["0.9"]["raw"]
+    assert raw["coverage"] == inside.mean() and raw["width"] == pytest.approx((high - low).mean())
+    assert raw["median_width"] == pytest.approx(np.median(high - low))
+    lowest = slice(0, M // 5)
+    assert raw["by_height"]["0"]["coverage"] == inside[lowest].mean()
+    narrow = np.argsort(high - low)[: M // 5]
+    assert raw["by_width"]["0"]["coverage"] == inside[narrow].mean()
+    assert raw["by_width"]["0"]["width"] == pytest.approx((high - low)[narrow].mean())
+
+
+def test_what_fails_by_width_alone_is_found_and_mended(reported):
+    _, (metrics, _) = reported
+    for level in (0.5, 0.9):
+        kinds = metrics[str(level)]
+        raw = [part["coverage"] for part in kinds["raw"]["by_width"].values()]
+        assert max(raw[:2]) < level - 0.1 and min(raw[3:]) > level - noise(level, M // 5)
+        for kind in ("adaptive", "online"):
+            for parts in (kinds[kind]["by_width"], kinds[kind]["by_height"]):
+                assert list(parts) == list("01234")
+                for part in parts.values():
+                    assert part["coverage"] == pytest.approx(
+                        level, abs=noise(level, M // 5, M // 10)
+                    )
+
+
+def test_errors_are_those_of_independent_targets_where_they_are(reported):
+    _, (metrics, _) = reported
+    for level in (0.5, 0.9):
+        adaptive = metrics[str(level)]["adaptive"]
+        # 50 blocks tell a standard error to a tenth.
+        assert adaptive["se"] == pytest.approx(np.sqrt(level * (1 - level) / M), rel=0.4)
+        assert adaptive["by_width"]["2"]["se"] == pytest.approx(5**0.5 * adaptive["se"], rel=0.5)
+
+
+def test_plots_hold_every_level_class_and_kind(reported):
+    _, (metrics, plots) = reported
+    table, by_width = plots["coverage"], plots["coverage_by_width"]
+    assert list(table["series"].unique()) == ["raw", "split", "adaptive", "online"]
+    assert len(table) == 2 * 4 and len(by_width) == 2 * 4 * 20
+    row = table[(table.nominal == 0.9) & (table.series == "online")].iloc[0]
+    assert row.covered == metrics["0.9"]["online"]["coverage"]
+    part = by_width[(by_width.nominal == 0.9) & (by_width.series == "adaptive")]
+    assert (np.diff(part.predicted) > 0).all()
+    assert part.covered.mean() == pytest.approx(metrics["0.9"]["adaptive"]["coverage"])

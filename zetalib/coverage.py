@@ -1,0 +1,96 @@
+"""Coverage of intervals where it is asked for, with errors that know neighbours are dependent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from zetalib import conformal, skill
+from zetalib.conformal import Calibrator
+from zetalib.forecasts import Forecasts
+from zetalib.window import Windows
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def report(
+    forecasts: Forecasts, windows: Windows, calibrator: Calibrator, block: int, classes: int = 20
+) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+    """Coverage of the intervals of one split, always with their width.
+
+    Parameters
+    ----------
+    forecasts : Forecasts
+        Of the targets of `windows`.
+    block : windows in a block of the bootstrap
+    classes : of predicted width in the plot
+
+    Returns
+    -------
+    metrics : dict
+        By level and kind (raw, split, adaptive, online): `coverage`, its standard error `se`,
+        mean `width`, `median_width`; the same in fifths `by_height` (0: lowest) and `by_width`
+        of the raw interval (0: narrowest).
+    plots : dict of DataFrame
+        coverage (nominal, covered, se, width, series) and coverage_by_width, the same by class
+        with its median raw width as `predicted`: one CSV each.
+    """
+    y = forecasts.y
+    count, length = windows.spacing.shape
+    number = skill.blocks(len(y), block * (length - 1))
+    height = skill.fifths(count, length)
+    metrics: dict[str, Any] = {}
+    overall, by_class = [], []
+    for level in calibrator.levels:
+        raw = conformal.interval(forecasts.mixture, float(level))
+        kinds = calibrator.intervals(raw, y, level)
+        covered = {kind: conformal.coverage_and_width(ends, y) for kind, ends in kinds.items()}
+        predicted = raw[1] - raw[0]
+        rank = predicted.argsort(kind="stable").argsort()
+        whole = _covered(covered, np.zeros_like(rank), number)
+        fifths = {
+            "by_height": _covered(covered, height, number),
+            "by_width": _covered(covered, rank * 5 // len(y), number),
+        }
+        metrics[level] = {
+            kind: {**whole[kind]["0"], **{name: part[kind] for name, part in fifths.items()}}
+            for kind in kinds
+        }
+        nominal = {"nominal": float(level)}
+        overall += [{**nominal, **whole[kind]["0"], "series": kind} for kind in kinds]
+        group = rank * classes // len(y)
+        middle = {str(k): float(np.median(predicted[group == k])) for k in range(classes)}
+        by_class += [
+            {**nominal, "predicted": middle[k], **part, "series": kind}
+            for kind, parts in _covered(covered, group, number).items()
+            for k, part in parts.items()
+        ]
+    names = {"coverage": "covered"}
+    plots = {
+        "coverage": pd.DataFrame(overall).rename(columns=names),
+        "coverage_by_width": pd.DataFrame(by_class).rename(columns=names),
+    }
+    return metrics, plots
+
+
+def _covered(
+    covered: dict[str, tuple[NDArray[np.bool_], Floats]], group: NDArray[np.intp], block: Ints
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Coverage, its standard error, mean and median width by kind of interval and group."""
+    found: dict[str, dict[str, dict[str, float]]] = {kind: {} for kind in covered}
+    inside = np.stack([inside for inside, _ in covered.values()]).astype(np.float64)
+    for k in np.unique(group):
+        rows = group == k
+        errors = skill.bootstrap(inside[:, rows], block[rows], seed=0).std(0, ddof=1)
+        for (kind, (hit, width)), error in zip(covered.items(), errors, strict=True):
+            found[kind][str(k)] = {
+                "coverage": float(hit[rows].mean()),
+                "se": float(error),
+                "width": float(width[rows].mean()),
+                "median_width": float(np.median(width[rows])),
+            }
+    return found
