@@ -57,6 +57,8 @@ def test_rows_left_over_count_for_the_mean_alone():
     values = np.zeros((1, 1005))
     values[0, 1000:] = 1e6
     assert (skill.bootstrap(values, block, 0) == 0).all()
+    with pytest.raises(ZetaError, match="no whole block"):
+        skill.bootstrap(values[:, 1000:], block[1000:], 0)
     with pytest.raises(ZetaError, match="9 blocks of 100"):
         skill.blocks(999, 100)
 

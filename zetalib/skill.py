@@ -142,8 +142,16 @@ def bootstrap(values: Floats, block: Ints, seed: int, draws: int = DRAWS) -> Flo
     Returns
     -------
     shape (draws, columns)
+
+    Raises
+    ------
+    ZetaError
+        If there is no block.
     """
     inside = block >= 0
+    if not inside.any():
+        problem = "no whole block among the rows of a class"
+        raise ZetaError("params.yaml: baselines", problem, "Lower block or explicit_every.")
     _, number = np.unique(block[inside], return_inverse=True)
     size = np.bincount(number).astype(np.float64)
     sums = np.stack([np.bincount(number, v) for v in values[:, inside]])
