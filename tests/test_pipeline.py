@@ -35,7 +35,14 @@ SMALL = {
         "threads": 1,
     },
     "evaluate": {"context": 16, "horizons": [5, 10]},
-    "distill": {"samples": 300, "evaluations": 3000, "max_length": 8},
+    "distill": {
+        "statistics": ["mean", "q0.9"],
+        "known": [3, 16],
+        "primes": 2,
+        "samples": 300,
+        "evaluations": 2000,
+        "max_length": 8,
+    },
     "diagnose": {"windows": 8, "positions": 8, "horizon": 10, "trajectories": 10},
     "baselines": {"ar_orders": [2], "height_places": [8], "gaps": 2, "block": 1},
 }
