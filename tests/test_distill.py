@@ -1,4 +1,4 @@
-import itertools
+import dataclasses
 import math
 import sys
 import types
@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import sympy
 import torch
-from conftest import changed, zeros
+from conftest import changed
 from scipy import stats
 
-from zetalib import claims, distill
+from zetalib import claims, distill, siegel, unfold
 from zetalib.errors import ZetaError
 from zetalib.forecasts import Forecasts
 from zetalib.mixture import Mixture
@@ -96,24 +96,22 @@ def test_features_never_move_when_later_spacings_do():
 
 
 def test_sums_over_zeros_find_the_phases_of_the_primes():
-    """C_p + i S_p turns with gamma log p at the last zero, on real zeros, told three digits."""
-    height, count, length = 1.13e6, 60, 256
-    spacing, first = zeros(height, count * length)
-    gap = np.log((first + np.arange(count) * length / 1.93) / (2 * math.pi))
-    offsets = np.concatenate([[0.0], spacing.cumsum()]) * 2 * math.pi / gap.mean()
-    gamma = torch.from_numpy(first + offsets[:-1:length])
-    w = Windows(torch.from_numpy(spacing.reshape(count, length)), torch.arange(count), gamma)
-    assert (rounded_height(gamma) != gamma).all()
-    found = distill.prime_sums(w, 4)[:, -40:].reshape(-1, 8)
-    at = first + offsets[:-1].reshape(count, length)[:, -40:].ravel()
+    """C_p + i S_p is e^{i gamma log p} at the last zero, shrunk: on 5,120 real zeros from 1130000 on."""
+    offset = siegel.stretch(1.13e6, 1.13e6 + 2700).offset[: 20 * 256 + 1]
+    gamma = 1.13e6 + offset
+    spacing = unfold.spacings(gamma[:-1], np.diff(offset)).reshape(20, 256)
+    starts = torch.from_numpy(gamma[:-1:256].copy())
+    assert (rounded_height(starts) != starts).all()
+    found = distill.prime_sums(Windows(torch.from_numpy(spacing), torch.arange(20), starts), 4)
+    last = gamma[:-1].reshape(20, 256)[:, -40:]  # row i was made when zero i + 1 was the last
+    reach = np.diff(gamma[:-1].reshape(20, 256)[:, [0, -20]]).mean()
     for i, q in enumerate(primes(4)):
-        wave = np.exp(1j * at * math.log(q))
-        told = found[:, 2 * i] + 1j * found[:, 2 * i + 1]
-        # 2 pi p / log p of 130 in height is shrunk away; neighbours leave the rest of the spread.
-        assert abs((told * wave.conj()).mean().imag) < 0.1
-        assert (told * wave.conj()).mean().real == pytest.approx(
-            130 / (130 + 2 * math.pi * q / math.log(q)), abs=0.12
-        )
+        told = found[:, -40:, 2 * i] + 1j * found[:, -40:, 2 * i + 1]
+        turned = told * np.exp(-1j * last * math.log(q))
+        # What other primes leave, 0.08, is alike within a window: 0.08 / sqrt(20) is one sigma.
+        shrunk = reach / (reach + 2 * math.pi * q / math.log(q))
+        assert turned.mean() == pytest.approx(shrunk, abs=0.05)
+        assert turned.std() < 0.15
 
 
 def test_classes_cover_all_that_is_known():
@@ -149,28 +147,26 @@ def test_every_task_has_a_table_and_stands_beside_its_autoregression(p):
         targets=["model", "truth"],
         statistics=["mean", "q0.9"],
         features=["spacings", "primes"],
-        known=[3, 16],
         samples=400,
         evaluations=2000,
     )
     fit, tail = sides(p)
     table, quoted = distill.distill(fit, tail, LENGTH, p)
     keys = ["target", "statistic", "features", "known"]
-    assert len(quoted) == 16 == len(table.groupby(keys)) == table["chosen"].sum()
-    assert set(table["known"]) == {"3-15", f"16-{LENGTH - 1}"}
+    assert len(quoted) == 8 == len(table.groupby(keys)) == table["chosen"].sum()
     # The forecaster is the truth's mean here: what fits the one fits the other.
     of = table[table["chosen"] & (table["statistic"] == "mean") & (table["features"] == "spacings")]
-    assert (of["r2_model"] > 0.9).all() and (of["r2_true"] > 0.05).all()
-    linear = table[
-        (table["terms"] == 3) & table["formula"].str.fullmatch(r"[^()/*]*(\*s\d[^()/*]*)+")
-    ]
-    same = linear[(linear["features"] == "spacings")]
-    assert len(same) and np.allclose(same["nll"], same["ar_nll"], atol=1e-3)
+    assert (of["r2_model"] > 0.7).all() and (of["r2_true"] > 0.05).all()
     plot = distill.fronts(table, "mean")
-    assert set(plot["series"]) == {"spacings", "primes", "AR, as many terms"}
+    assert set(plot["series"]) == {
+        "spacings",
+        "primes",
+        "AR, terms as spacings",
+        "AR, terms as primes",
+    }
     assert plot["r2"].notna().all() and len(plot) == 2 * (table["statistic"] == "mean").sum()
     nested = distill.by_task(quoted)
-    assert nested["truth"]["q0.9"]["primes"]["3-15"]["terms"] >= 1
+    assert nested["truth"]["q0.9"]["primes"][f"3-{LENGTH - 1}"]["terms"] >= 1
 
 
 def test_backend_is_pysr_only_when_julia_is_there(p, monkeypatch):
@@ -295,10 +291,30 @@ def test_pareto_keeps_only_what_is_simpler_or_better_and_finite():
     assert float(constant["formula"][0]) == pytest.approx(y.mean())
 
 
-def test_the_simplest_that_is_nearly_as_good_is_chosen():
-    assert distill.choose(np.array([0.9, 0.14, 0.1]), 1.0) == 1
-    assert distill.choose(np.array([0.9, 0.16, 0.1]), 1.0) == 2
-    assert distill.choose(np.array([1.0]), 1.0) == 0
+@pytest.mark.parametrize("q", [None, 0.9])
+def test_autoregression_of_as_many_terms_is_the_linear_formula(q):
+    x = RNG.uniform(0.5, 1.5, (900, 5))
+    y = 1 - 0.4 * x[:, 0] + 0.2 * x[:, 2] + 0.1 * RNG.standard_normal(900)
+    fit, tail = slice(500), slice(500, None)
+    window = np.repeat(np.arange(50), 10)
+    lags = distill.Task(x[fit], y[fit], q, y[fit], window, x[tail], y[tail], y[tail], q)
+    three = dataclasses.replace(lags, x=x[fit, :3], tail=x[tail, :3])
+    table, _ = distill.tabulate(three, lags, ["1.5", "0.5*s2/s2 + 1.0*s1"], ["s1", "s2", "s3"])
+    full = table.iloc[-1]
+    assert full["terms"] == 3 and full["chosen"]
+    for score in ("r2_model", "r2_true", "nll"):
+        assert full[score] == pytest.approx(full[f"ar_{score}"], abs=1e-9)
+    assert full["r2_true"] > table["ar_r2_true"].iloc[0] and table["terms"].iloc[0] == 0
+
+
+def test_a_node_must_pay_for_itself():
+    def chosen(loss, rows):
+        return distill.choose(pd.DataFrame({"complexity": [1, 5, 6], "loss": loss}), rows)
+
+    # At 1,000 rows by log(1000) / 1000 = 0.7 % of the loss, at 10,000 by 0.09 %.
+    assert chosen([1.0, 0.14, 0.1], 1000) == 2 and chosen([1.0, 0.14, 0.1395], 1000) == 1
+    assert chosen([1.0, 0.99, 0.985], 1000) == 0 and chosen([1.0, 0.14, 0.1395], 10_000) == 2
+    assert chosen([1.0, 0.0, 0.0], 10) == 1
 
 
 def test_scores_are_those_of_their_definitions():
@@ -330,13 +346,13 @@ def record(count, bias=1.0, seed=0):
 
 @pytest.mark.parametrize(("bias", "answer"), [(1.0, "yes"), (1.2, "open")])
 def test_pi_is_said_to_be_bias_only_where_no_fit_gives_it(bias, answer, p):
-    """The law's own constant is 3 e^{0.06}; spacings are brought to mean one before."""
-    w, f = record(400, bias)
+    w = windows(400, noise=0.35)
     s = w.spacing / w.spacing[:, 3:].mean()
     y = s[:, 1:].numpy().ravel()
     x = distill.last_spacings(Windows(s, w.n, w.gamma), 3).reshape(-1, 3)
-    fair = claims.constant(x, y) / x.sum(1)
-    f = Forecasts(f.n, y, Mixture(f.mixture.pi, bias * fair[:, None], f.mixture.sigma))
+    fair = claims.constant(x, y) / x.sum(1) * (1 + 0.02 * RNG.standard_normal(len(x)))
+    ones = np.ones((len(y), 1))
+    f = Forecasts(np.arange(len(y)), y, Mixture(ones, bias * fair[:, None], ones))
     found = distill.pi(distill.targets(f, Windows(s, w.n, w.gamma), p), [3], LENGTH, 0)
     assert found["answer"] == answer
     verdicts = {name: claim["verdict"] for name, claim in found["claims"].items()}
@@ -351,22 +367,21 @@ def test_pi_is_said_to_be_bias_only_where_no_fit_gives_it(bias, answer, p):
 
 def test_pi_is_no_bias_where_spacings_have_it(p):
     """Spacings made to have that constant have no mean of one: nothing overshoots then."""
-    w, f = record(400)
+    w = windows(400, noise=0.35)
+    f = forecasts(w)
     x = distill.last_spacings(w, 3).reshape(-1, 3)
     y = f.y * claims.ON_MODEL / claims.constant(x, f.y)
-    scaled = distill.targets(f, w, p)
-    scaled = distill.Targets(
-        scaled.known, scaled.window, y, scaled.mixture, scaled.lags, scaled.sums
-    )
+    ones = np.ones((len(y), 1))
+    told = Mixture(ones, y[:, None], ones)
+    scaled = dataclasses.replace(distill.targets(f, w, p), y=y, mixture=told)
     assert distill.pi(scaled, [3], LENGTH, 0)["answer"] == "no"
 
 
 def test_rules_of_fitting_differ_without_any_bias(p):
     """On one record the mean, the median and least squares give three constants, none of them pi."""
-    w, f = record(400, seed=3)
-    x, y = distill.last_spacings(w, 3).reshape(-1, 3), f.y
+    w = windows(400, noise=0.35, seed=3)
+    x, y = distill.last_spacings(w, 3).reshape(-1, 3), w.spacing[:, 1:].numpy().ravel()
     window = np.repeat(np.arange(400), LENGTH - 1)
     found = distill.constants_of(x, y, window, 0)
     assert found["least squares"]["value"] == pytest.approx(claims.constant(x, y), rel=1e-9)
-    for one, other in itertools.pairwise(("least absolute error", "least squares")):
-        assert found[one]["high"] < found[other]["low"]
+    assert found["least absolute error"]["high"] < found["least squares"]["low"]

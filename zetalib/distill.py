@@ -44,7 +44,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Search = Callable[[Floats, Floats, Sequence[str], Distill], list[str]]
 
-ENOUGH = 0.95  # of what the best formula explains: the simplest that has it is quoted
 STEP = 1e-30  # of complex differentiation: no digit is lost
 TAIL = (1 - claims.CONFIDENCE) / 2
 
@@ -451,9 +450,13 @@ def pareto(
     return pd.DataFrame(front), kept
 
 
-def choose(loss: Floats, constant: float) -> int:
-    """Row to quote: the simplest that takes away `ENOUGH` of what the best takes of `constant`."""
-    return int(np.flatnonzero(loss <= constant - ENOUGH * (constant - loss.min()))[0])
+def choose(table: pd.DataFrame, rows: int) -> int:
+    """Row to quote: that of the least n log loss + complexity log n, n rows fitted on.
+
+    Schwarz's criterion (Ann. Statist. 6, 1978), each node of a formula for a parameter.
+    """
+    loss = np.maximum(table["loss"].to_numpy(), 1e-300)
+    return int(np.argmin(rows * np.log(loss) + table["complexity"].to_numpy() * np.log(rows)))
 
 
 def explained(value: Floats, y: Floats, q: float | None = None) -> float | None:
@@ -461,7 +464,8 @@ def explained(value: Floats, y: Floats, q: float | None = None) -> float | None:
 
     At most 1, negative when worse than knowing nothing, None when not finite.
     """
-    worst = losses(_best_constant(y, q), y, q).mean()
+    constant = np.full(len(y), y.mean() if q is None else np.quantile(y, q))
+    worst = losses(constant, y, q).mean()
     return _finite(1 - losses(value, y, q).mean() / worst)
 
 
@@ -506,8 +510,7 @@ def tabulate(
     found = pd.DataFrame([scores(f, task) for f in formulas])
     rival = pd.DataFrame([beside[terms] for terms in table["terms"]]).add_prefix("ar_")
     table = pd.concat([table, found, rival], axis=1)
-    worst = losses(_best_constant(task.y, task.q), task.y, task.q).mean()
-    table["chosen"] = np.arange(len(table)) == choose(table["loss"].to_numpy(), float(worst))
+    table["chosen"] = np.arange(len(table)) == choose(table, len(task.y))
     return table, formulas
 
 
@@ -641,17 +644,18 @@ def constants_of(x: Floats, y: Floats, window: Ints, seed: int) -> dict[str, dic
 
 
 def fronts(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Pareto fronts of one statistic for a plot: task, complexity, r2 on the tail, series.
+    """Pareto fronts of one statistic for a plot: task, complexity, r2, series, formula.
 
-    `r2` is against the task's own target, that of AR of as many terms beside it.
+    `r2` on the tail is of the task's own target; that of AR of as many terms stands beside it.
     """
     of = table[table["statistic"] == name]
+    task = of["target"] + ", " + of["known"] + " known"
     parts = []
-    for prefix, series in (("", ""), ("ar_", "AR, as many terms")):
+    for prefix, series in (("", ""), ("ar_", "AR, terms as ")):
         own = of[f"{prefix}r2_model"].where(of["target"] == "model", of[f"{prefix}r2_true"])
-        part = of[["target", "features", "known", "complexity"]].assign(r2=own)
-        parts.append(part.assign(series=series or part["features"]))
-    return pd.concat(parts, ignore_index=True)
+        part = pd.DataFrame({"task": task, "complexity": of["complexity"], "r2": own})
+        parts.append(part.assign(series=series + of["features"], formula=of["formula"]))
+    return pd.concat(parts, ignore_index=True).dropna()
 
 
 QUOTED = ("formula", "terms", "r2_model", "r2_true", "nll", "ar_r2_model", "ar_r2_true", "ar_nll")
@@ -666,10 +670,6 @@ def by_task(quoted: Sequence[dict[str, Any]]) -> dict[str, Any]:
             place = place.setdefault(row[key], {})
         place[row["known"]] = {key: row[key] for key in QUOTED}
     return found
-
-
-def _best_constant(y: Floats, q: float | None) -> Floats:
-    return np.full(len(y), y.mean() if q is None else np.quantile(y, q))
 
 
 def _finite(value: float) -> float | None:
