@@ -1,20 +1,31 @@
-"""Stage distill: formulas for the forecast, fitted on the calibration split, scored on the tail."""
+"""Stage distill: formulas fitted on the calibration split and scored on the tail; is pi in them?"""
 
-from zetalib import atomic, distill, forecasts, params
+from zetalib import atomic, distill, forecasts, params, window
 from zetalib.errors import run_stage
 
 
 def main() -> None:
-    table, metrics = distill.distill(
-        forecasts.read("data/forecasts/calibration.parquet"),
-        forecasts.read("data/forecasts/val.parquet"),
-        params.load().distill,
+    p = params.load()
+    d, length = p.distill, p.window.length
+    fit, tail = (
+        distill.targets(
+            forecasts.read(f"data/forecasts/{split}.parquet"),
+            window.load("data/windows", split),
+            d,
+        )
+        for split in ("calibration", "val")
     )
+    table, quoted = distill.distill(fit, tail, length, d)
+    verdict = distill.pi(tail, d.known, length, d.seed)
+    plot = distill.fronts(table, d.statistics[0])
     atomic.write_bytes("data/formulas/formulas.csv", table.to_csv(index=False).encode())
-    atomic.write_json("data/formulas/formulas.json", distill.rows(table))
+    atomic.write_json("data/formulas/formulas.json", quoted)
+    atomic.write_bytes("plots/formulas.csv", plot.to_csv(index=False).encode())
+    backend = distill.choose_backend(d)
+    metrics = {"backend": backend, "formulas": distill.by_task(quoted), "pi": verdict}
     atomic.write_json("metrics/distill.json", metrics)
-    print(table.to_string(index=False, max_colwidth=60))
-    print(f"chosen: {metrics['formula']}")
+    print(table[table["chosen"]].drop(columns="chosen").to_string(index=False, max_colwidth=60))
+    print(f"{verdict['question']} {verdict['answer']}")
 
 
 if __name__ == "__main__":

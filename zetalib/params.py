@@ -53,6 +53,7 @@ Ramp = Annotated[
 Source = Literal[
     "odlyzko", "directory", "lmfdb", "exact", "siegel", "gue", "poisson", "shuffled", "primes"
 ]
+Statistic = Annotated[str, Field(pattern=r"^(mean|q0\.\d+)$")]
 STATISTICS = 8  # numbers that describe a window, for losses.statistics
 CONTROLS = ("gue", "poisson", "shuffled", "primes")  # sources whose points are not zeta's zeros
 
@@ -299,15 +300,18 @@ class Evaluate(Section):
 
 
 class Distill(Section):
-    """Symbolic regression of the forecast from the last k spacings."""
+    """Symbolic regression of the forecast, and of the truth, from the past of the window."""
 
     backend: Literal["auto", "operon", "pysr"]  # auto: PySR when Julia is there
-    target: Literal["model", "true"]  # the model's statistic, or the true spacing
-    statistic: Annotated[str, Field(pattern=r"^(mean|q0\.\d+)$")]  # of the forecast
-    lags: Positive  # k
+    targets: Annotated[list[Literal["model", "truth"]], Field(min_length=1)]
+    statistics: Annotated[list[Statistic], Field(min_length=1)]  # of the target given the past
+    features: Annotated[list[Literal["spacings", "primes"]], Field(min_length=1)]
+    known: Annotated[list[Positive], Field(min_length=1)]  # spacings known where classes begin
+    lags: Positive  # spacings: the last k
+    primes: Positive  # primes: C_p and S_p of so many, beside the last spacing
     samples: Annotated[int, Field(ge=100)]  # targets to fit on
     max_length: Annotated[int, Field(ge=3)]  # nodes of a formula
-    evaluations: Positive  # budget of the search
+    evaluations: Positive  # budget of each search
     seed: Count
 
 
@@ -394,8 +398,13 @@ class Params(Section):
             )
         if self.model.inversion and self.train.skip_lowest < self.invert.skip_lowest:
             raise ValueError("train.skip_lowest is below invert.skip_lowest: windows not solved")
-        if self.distill.lags >= length:
-            raise ValueError(f"distill.lags must be below window.length {length}")
+        starts = self.distill.known
+        if (
+            sorted(set(starts)) != starts
+            or not self.distill.lags <= starts[0] <= starts[-1] < length
+        ):
+            problem = "must ascend, from distill.lags or more to below window.length"
+            raise ValueError(f"distill.known {problem} {length}")
         return self
 
 

@@ -70,12 +70,23 @@ def render(metrics: dict[str, Any]) -> str:
         ),
     ]
     if "distill" in metrics:
-        d = metrics["distill"]
-        lines.append(
-            f"formula          {d['formula']}   (R2 {d['r2_model']:.3f} with the model, "
-            f"{d['r2_true']:.3f} with the truth; linear: {d['linear_r2_true']:.3f})"
-        )
+        lines += _formulas(metrics["distill"])
     return "\n".join(lines)
+
+
+def _formulas(metrics: dict[str, Any]) -> list[str]:
+    """The chosen formulas of each target's first statistic, and whether pi is in them."""
+    lines = []
+    for target, statistics in metrics["formulas"].items():
+        name, sets = next(iter(statistics.items()))
+        for features, classes in sets.items():
+            for known, f in classes.items():
+                lines.append(
+                    f"{target}, {name}, {known} known, {features}: "
+                    f"R2 {_number(f['r2_model'])} with the model, {_number(f['r2_true'])} with the "
+                    f"truth (AR of {f['terms']} terms: {_number(f['ar_r2_true'])})   {f['formula']}"
+                )
+    return [*lines, f"{metrics['pi']['question']} {metrics['pi']['answer']}"]
 
 
 def _errors(err: dict[str, float]) -> list[float | None]:
