@@ -128,7 +128,9 @@ def number(value: float | None, digits: int = 3, error: float | None = None) -> 
     return text if error is None else f"{text} ± {error:.{digits}f}"
 
 
-def lines(axes: Axes, frame: pd.DataFrame, x: str, y: str, error: str | None = None) -> None:
+def lines(
+    axes: Axes, frame: pd.DataFrame, x: str, y: str, error: str | None = None, legend: bool = True
+) -> None:
     """One line a series, in the order they come."""
     for (name, part), (color, dash, mark) in zip(
         frame.groupby("series", sort=False), itertools.cycle(STYLES), strict=False
@@ -139,7 +141,8 @@ def lines(axes: Axes, frame: pd.DataFrame, x: str, y: str, error: str | None = N
             axes.errorbar(part[x], part[y], part[error], label=name, markersize=4, **look)
         else:
             axes.plot(part[x], part[y], label=name, markersize=4, **look)
-    axes.legend(frameon=False, fontsize=8)
+    if legend:
+        axes.legend(frameon=False, fontsize=8)
 
 
 def _summary(metrics: dict[str, Any]) -> str:
@@ -286,7 +289,7 @@ def _intervals(metrics: dict[str, Any], plots: Tables) -> str:
         by_width = plots["coverage_by_width"]
 
         def widths(axes: Axes) -> None:
-            lines(axes, by_width, "width", "covered", "se" if "se" in by_width else None)
+            lines(axes, by_width[by_width["nominal"] == float(LEVEL)], "predicted", "covered", "se")
             axes.axhline(0.9, color="0.5", linewidth=0.8)
             axes.set(xscale="log", xlabel="predicted width (mean spacings)", ylabel="covered")
 
@@ -300,7 +303,49 @@ def _intervals(metrics: dict[str, Any], plots: Tables) -> str:
 
 
 def _rollout(metrics: dict[str, Any], plots: Tables) -> str:
-    return ""
+    found, rows = metrics["evaluate"]["rollout"], []
+    horizons = [h for h in next(iter(next(iter(found.values())).values())) if h.isdigit()]
+    for context, by_name in found.items():
+        for name, cells in by_name.items():
+            errors = [number(cells[h]["err"], 3, cells[h]["se"]) for h in horizons]
+            rows.append([name, context, cells["trajectories"], *errors])
+    for name, where, _, _, _, err in REPORTED:
+        reported = dict(zip(("10", "25", "50", "100"), err, strict=True))
+        cells = [number(reported.get(h)) for h in horizons]
+        rows.append([f"{name}, {where} [as reported]", "", "", *cells])
+    said = (
+        "<p>Mean |sum of h forecast spacings − sum of h true ones|, in mean spacings, counted from "
+        "the end of the context. “There”: on the trajectories the explicit formula was given.</p>"
+    )
+    head = ["forecaster", "context", "trajectories", *(f"Err@{h}" for h in horizons)]
+    text = said + table(head, rows)
+
+    def growth(axes: Axes) -> None:
+        lines(axes, plots["rollout"], "h", "err")
+        axes.set(xscale="log", yscale="log", xlabel="steps h", ylabel="Err@h (mean spacings)")
+        axes.set_ylim(bottom=1e-6)
+
+    text += draw(
+        growth,
+        "Error growth. Always saying 1 does not drift: zeros are rigid, and their error is the "
+        "square root of the number variance. Whoever knows the low primes stays below it for good.",
+    )
+    if "statistics" in plots:
+        kept = plots["statistics"]
+        names = list(kept["statistic"].unique())
+
+        def statistics(*panels: Axes) -> None:
+            for axes, name in zip(panels, names, strict=True):
+                of = kept[kept["statistic"] == name]
+                lines(axes, of, "x", "value", legend=axes is panels[0])
+                axes.set(xlabel=name)
+
+        caption = (
+            "Do sampled trajectories keep the statistics of the zeros? Solid and dashed lines "
+        )
+        caption += "should lie on one another; GUE and Poisson are beside them."
+        text += draw(statistics, caption, (9.2, 2.8), len(names))
+    return text
 
 
 def _spectra(metrics: dict[str, Any], plots: Tables) -> str:
