@@ -151,6 +151,14 @@ def test_slots():
     assert verdict(found) == "refuted" and found.statistic == 1
 
 
+def test_without_frequencies_nothing_is_decided():
+    found = claims.slots_and_primes(np.empty(0), 0.02, 0)
+    assert verdict(found) == "not decidable here" and "learned" in found.note
+    assert claims.rows([found])[0]["p"] is None
+    found = claims.slots_and_primes(np.linspace(0.7, 3, 8), 0.4, 0, 8)
+    assert found.statistic > 0.9 and verdict(found) == "not decidable here"  # any would match
+
+
 def test_scores_alike_in_both_directions():
     rng = np.random.default_rng(7)
     base = rng.standard_normal((2, 40, 40))
@@ -235,3 +243,18 @@ def test_claims_of_spacings_alone(gue):
     assert [c.verdict for c in found] == ["refuted"] * 3
     assert len({c.name for c in found}) == 3
     assert claims.settle(claims.of_spacings(gue[:4000], 0)) == found
+
+
+def test_claims_of_forecasts_take_the_three_spacings_before(gue):
+    spacing = gue[:6400].reshape(100, 64)
+    x = np.lib.stride_tricks.sliding_window_view(spacing, 3, axis=1)[:, :-1].sum(2)
+    mean = np.full((100, 63), np.nan)
+    mean[:, 2:] = np.pi / x
+    pi, bias = claims.of_forecasts(spacing, mean, 0)
+    assert pi.statistic == pytest.approx(np.pi)
+    assert bias.statistic == pytest.approx(np.pi - claims.constant(*_before(spacing)))
+
+
+def _before(spacing):
+    found = [claims.last_three(row) for row in spacing]
+    return tuple(np.concatenate(part) for part in zip(*found, strict=True))

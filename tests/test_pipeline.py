@@ -51,9 +51,10 @@ SMALL = {
         "explicit_every": 4,
         "block": 1,
     },
+    "laws": {"windows": 8, "trajectories": 10, "horizon": 20},
 }
 STAGES = ["download", "decode", "unfold", "verify", "window", "invert", "baselines", "contexts"]
-STAGES += ["train", "calibrate", "evaluate", "distill", "diagnose"]
+STAGES += ["train", "calibrate", "evaluate", "distill", "diagnose", "laws"]
 
 
 def run(folder, *command, ok=True):
@@ -135,7 +136,7 @@ def test_scores_can_be_recomputed_from_the_forecasts_alone(clone):
 
 def test_an_experiment_runs_train_and_what_follows_and_nothing_before(clone):
     said = run(clone, "dvc", "exp", "run", "-S", "model.entropy_reg=0.01", "--name", "more-entropy")
-    assert stages_run(said) == ["train", "calibrate", "evaluate", "distill", "diagnose"]
+    assert stages_run(said) == ["train", "calibrate", "evaluate", "distill", "diagnose", "laws"]
     difference = run(clone, "dvc", "metrics", "diff")
     assert re.search(r"metrics/evaluate\.json +nll +-?\d", difference)
     assert re.search(r"model\.entropy_reg +0\.005 +0\.01", run(clone, "dvc", "params", "diff"))
@@ -284,6 +285,9 @@ def test_plots_draw_and_say_what_to_see(clone, tmp_path):
         "ablation",
         "masking",
         "similarity",
+        "number_variance",
+        "gain",
+        "primes",
     }
     for name in drawn - {"forecasts"}:
         target = next(n for n in plots if Path(n).stem == name)

@@ -259,7 +259,7 @@ def test_the_number_variance_of_zeros_saturates(unfolded):
 
 def test_all_laws_in_one_table(unfolded):
     found = spectra.laws(np.diff(unfolded)[:20_000], HEIGHT)
-    assert found.law.nunique() == 6
+    assert found.law.nunique() == 7
     assert found[["value", "error", "gue", "poisson"]].notna().to_numpy().all()
     ratio = found[found.law == "ratio"].iloc[0]
     assert ratio.value == pytest.approx(0.6055, abs=4 * ratio.error) and ratio.error < 0.003
@@ -267,6 +267,26 @@ def test_all_laws_in_one_table(unfolded):
     np.testing.assert_allclose(near.value, near.zeros, rtol=0.1)
     first = found[found.law == "autocorrelation"].iloc[0]
     assert first.gue == pytest.approx(-0.3084, abs=1e-3) and first.value < -0.33
+
+
+def test_a_summary_says_which_theory_fits(unfolded):
+    found = spectra.summary(spectra.laws(np.diff(unfolded), HEIGHT))
+    assert set(found) == set(spectra.SAID)
+    assert found["ratio"]["0"]["value"] == pytest.approx(0.6055, abs=0.005)
+    variance = found["number variance"]
+    assert variance["misfit"]["zeros"] < 0.1 * variance["misfit"]["gue"]
+    assert variance["64"]["value"] < variance["64"]["gue"]
+    assert found["form factor"]["misfit"]["zeros"] is None
+
+
+def test_ratios_have_the_density_of_the_surmise(gue, poisson):
+    """The surmise is off by up to 0.01 for large matrices."""
+    for points, beta in ((gue, 2), (poisson, 0)):
+        found = spectra.ratio_histogram(np.diff(points))
+        expected = spectra.ratio_density(found.x, beta)
+        assert np.abs(found.value - expected).max() < 5 * found.error.max() + 0.01
+        assert found.value.mean() == pytest.approx(1)
+        assert found.error.max() < 0.03
 
 
 def test_zeros_reach_the_plateau_of_one(unfolded):
@@ -282,6 +302,8 @@ def test_the_primes_stand_in_the_spectrum_as_landau_says(zeros):
     assert np.abs(found.imaginary).max() < 1e-4
     assert (found.p == 1 / 1000).all()
     assert (found.null < 1e-3 * found.theory.abs()).all()
+    assert spectra.peaks_summary(found)["relative"] < 1e-3
+    assert 150 < spectra.told_apart(zeros) < 200
 
 
 def test_other_points_have_no_peaks_at_primes(poisson, zeros):

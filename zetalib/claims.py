@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -121,6 +121,14 @@ def _verdict(claim: Claim, adjusted: float) -> Verdict:
 def table(claims: Sequence[Claim]) -> pd.DataFrame:
     """A row for each claim."""
     return pd.DataFrame([asdict(claim) for claim in claims])
+
+
+def rows(claims: Sequence[Claim]) -> list[dict[str, Any]]:
+    """The same as plain rows for JSON: null where there is no number."""
+    return [
+        {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in asdict(claim).items()}
+        for claim in claims
+    ]
 
 
 def _normal(statistic: float, error: float, expected: float) -> tuple[float, float, float]:
@@ -289,6 +297,8 @@ def slots_and_primes(
 ) -> Claim:
     """Do learned frequencies, (N,), in radians a unit of height, lie at the logs of primes?
 
+    Without any (N = 0) there is nothing to decide.
+
     Parameters
     ----------
     within : float
@@ -296,23 +306,33 @@ def slots_and_primes(
     primes : int
         How many primes, from 2 on; the null's frequencies are uniform over the range of their logs.
     """
+    statement, null = (
+        "slots do not tune to log primes (p = 0.60)",
+        "frequencies anywhere in the range lie as near to logs of primes",
+    )
+    if not frequency.size:
+        nan, why = float("nan"), "nothing in the network learned a frequency from elsewhere"
+        return Claim(
+            "log primes", statement, null, nan, nan, nan, nan, 0.2, nan, False, "greater", why
+        )
     logs = np.log(next(prime_numbers(1 << 12))[:primes])
     test = tuning.near(frequency, logs, within, seed, draws)
     matched, n = round(test.statistic), frequency.size
+    chance = test.expected / n  # where all match by chance no share can say more
     exact = stats.binomtest(matched, n).proportion_ci(CONFIDENCE)
     return Claim(
         name="log primes",
-        statement="slots do not tune to log primes (p = 0.60)",
-        null="frequencies anywhere in the range lie as near to logs of primes",
+        statement=statement,
+        null=null,
         statistic=matched / n,
         low=float(exact.low),
         high=float(exact.high),
-        expected=test.expected / n,
+        expected=chance,
         margin=0.2,
-        p=test.p,
+        p=test.p if chance + 0.2 < 1 else float("nan"),
         asserts=False,
         side="greater",
-        note=f"share of {n} frequencies within {within} of one of the {len(logs)} log primes",
+        note=f"share of {n} frequencies within {within:.3g} of one of the {len(logs)} log primes",
     )
 
 
@@ -558,3 +578,14 @@ def of_spacings(spacing: Floats, seed: int) -> list[Claim]:
     """The claims that need nothing but a record of spacings, not settled yet."""
     x, y = last_three(spacing)
     return [peak_at_two_pi(spacing, seed), plateau(spacing), is_pi(x, y, "true spacings", seed)]
+
+
+def of_forecasts(spacing: Floats, mean: Floats, seed: int) -> list[Claim]:
+    """The claims about means of forecasts, (W, T - 1), of all spacings but the first of windows.
+
+    `spacing` (W, T), consecutive windows; targets with three spacings of their window behind them.
+    """
+    past = np.lib.stride_tricks.sliding_window_view(spacing[:, :-1], 3, axis=1)
+    x, y = past[..., ::-1].reshape(-1, 3), spacing[:, 3:].ravel()
+    model = mean[:, 2:].ravel()
+    return [is_pi(x, model, "model means", seed), is_bias(x, y, model, seed)]

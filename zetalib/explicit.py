@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.special import logsumexp, ndtr
 
+from zetalib import spectra
 from zetalib.errors import ZetaError
 from zetalib.gridded import Gridded
 
@@ -125,18 +126,9 @@ def heights(u: Floats, height: float) -> Floats:
 @lru_cache(maxsize=4)
 def spectrum(cutoff: int) -> tuple[Floats, Floats]:
     """Frequencies k log p of the p^k below `cutoff` and variances 1/(2 pi^2 k^2 p^k)."""
-    sieve = np.ones(cutoff, bool)
-    sieve[:2] = False
-    for n in range(2, math.isqrt(cutoff) + 1):
-        sieve[n * n :: n] = False
-    powers = [
-        (k * math.log(p), 1 / (2 * math.pi**2 * k**2 * p**k))
-        for p in np.flatnonzero(sieve).tolist()
-        for k in range(1, int(math.log(cutoff) / math.log(p)) + 1)
-        if p**k < cutoff
-    ]
-    frequency, variance = np.array(powers).T
-    return frequency, variance
+    q, mangoldt = spectra.prime_powers(cutoff - 1)
+    power = np.rint(np.log(q) / mangoldt)
+    return power * mangoldt, 1 / (2 * np.pi**2 * power**2 * q)
 
 
 def unresolved(span: float, height: float) -> tuple[int, float]:

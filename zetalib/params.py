@@ -348,6 +348,17 @@ class Contexts(Section):
     targets: Positive  # of each stretch, its last spacings
 
 
+class Laws(Section):
+    """Spectra, published claims and the operator the network is."""
+
+    zeros: Annotated[int, Field(ge=1000)]  # of the top of the training range
+    limit: Annotated[int, Field(ge=3)]  # prime powers whose peaks are looked for, if resolved
+    windows: Annotated[int, Field(ge=8)]  # of the calibration split, for the network's operator
+    trajectories: Positive  # rollouts whose autocorrelation is held against the zeros'
+    horizon: Annotated[int, Field(gt=10)]  # their steps
+    seed: Count  # of nulls and rollouts
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -368,6 +379,7 @@ class Params(Section):
     diagnose: Diagnose
     baselines: Baselines
     contexts: Contexts
+    laws: Laws
 
     @model_validator(mode="after")
     def _fits_together(self) -> Params:

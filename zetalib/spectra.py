@@ -181,6 +181,15 @@ def mean_ratio(spacing: Floats, blocks: int = BLOCKS) -> Curve:
     return in_blocks([0.0], ratios(spacing)[:, None], blocks)
 
 
+def ratio_histogram(spacing: Floats, bins: int = 25, blocks: int = BLOCKS) -> Curve:
+    """Density of :func:`ratios` in `bins` cells of [0, 1]."""
+    cell = np.minimum((ratios(spacing) * bins).astype(np.intp), bins - 1)
+    pieces = cell[: len(cell) // blocks * blocks].reshape(blocks, -1)
+    counts = np.stack([np.bincount(piece, minlength=bins) for piece in pieces])
+    density = np.asarray(counts * (bins / pieces.shape[1]), np.float64)
+    return in_blocks((np.arange(bins) + 0.5) / bins, density, blocks)
+
+
 def pair_correlation(
     position: Floats, top: float, width: float = 0.05, blocks: int = BLOCKS
 ) -> Curve:
@@ -304,7 +313,12 @@ def laws(spacing: Floats, height: float, top: float = 2.0) -> pd.DataFrame:
 
     variance, line = number_variance(position, far), rigidity(position, far)
     form, pairs = form_factor(position, top), pair_correlation(position, 3.0)
-    lags, ratio = autocorrelation(spacing, 20), mean_ratio(spacing)
+    lags, ratio, spread = (
+        autocorrelation(spacing, 20),
+        mean_ratio(spacing),
+        ratio_histogram(spacing),
+    )
+    surmise, even = ratio_density(spread.x, 2), ratio_density(spread.x, 0)
     exact = circular.spacing_autocorrelation(tuple(range(1, 21)))
     rows = [
         ("number variance", variance, *_expected("number_variance", far), zeros(far)),
@@ -313,6 +327,7 @@ def laws(spacing: Floats, height: float, top: float = 2.0) -> pd.DataFrame:
         ("pair correlation", pairs, *_expected("pair_correlation", pairs.x), np.nan),
         ("autocorrelation", lags, exact, 0.0, np.nan),
         ("ratio", ratio, GUE.ratio, POISSON.ratio, np.nan),
+        ("ratio density", spread, surmise, even, np.nan),
     ]
     frames = [
         pd.DataFrame(
@@ -322,6 +337,39 @@ def laws(spacing: Floats, height: float, top: float = 2.0) -> pd.DataFrame:
         for law, c, gue, poisson, own in rows
     ]
     return pd.concat(frames, ignore_index=True)
+
+
+SAID = {  # where a summary looks
+    "number variance": (1.0, 8.0, 64.0),
+    "rigidity": (1.0, 8.0, 64.0),
+    "form factor": (0.25, 0.5, 1.0, 1.5),
+    "pair correlation": (0.525, 1.025, 2.025),
+    "autocorrelation": (1.0, 2.0, 10.0),
+    "ratio": (0.0,),
+}
+
+
+def summary(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Some rows of :func:`laws` by law and x; `misfit`: mean squared error of all, in errors'.
+
+    A misfit is about 1 where a theory is right; `zeros` is null where there is no theory of them.
+    """
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+
+    def number(value: float) -> float | None:
+        return None if np.isnan(value) else float(value)
+
+    for law, places in SAID.items():
+        rows = table[(table.law == law) & (table.error > 0)]
+        columns = {name: rows[name].to_numpy() for name in ("x", "value", "error", "gue", "zeros")}
+        nearest = [int(np.abs(columns["x"] - x).argmin()) for x in places]
+        found[law] = {
+            f"{columns['x'][i]:.4g}": {n: number(c[i]) for n, c in columns.items() if n != "x"}
+            for i in nearest
+        }
+        off = {n: (columns["value"] - columns[n]) / columns["error"] for n in ("gue", "zeros")}
+        found[law]["misfit"] = {n: number(np.square(z).mean()) for n, z in off.items()}
+    return found
 
 
 def _expected(law: str, x: Floats) -> tuple[Floats, Floats]:
@@ -378,6 +426,11 @@ def landau(q: Floats, mangoldt: Floats) -> Floats:
     return -mangoldt / np.sqrt(q)
 
 
+def told_apart(gamma: Floats) -> int:
+    """The largest limit :func:`prime_peaks` takes for these heights."""
+    return int((gamma[-1] - gamma[0]) / (4 * np.pi * CLEAR))
+
+
 def prime_peaks(gamma: Floats, limit: int, draws: int, seed: int) -> pd.DataFrame:
     """The zeros' Fourier spectrum at the logs of prime powers, against Landau and against chance.
 
@@ -394,7 +447,7 @@ def prime_peaks(gamma: Floats, limit: int, draws: int, seed: int) -> pd.DataFram
     q, mangoldt = prime_powers(limit)
     logs = np.log(prime_powers(2 * limit)[0])
     clear = CLEAR * 2 * np.pi / (gamma[-1] - gamma[0])
-    if 2 * clear * limit > 1:
+    if limit > told_apart(gamma):
         problem = f"a record from {gamma[0]:.6g} to {gamma[-1]:.6g} does not tell primes near"
         raise ZetaError("spectra", f"{problem} {limit} apart", "Take more zeros or a lower limit.")
     drawn = np.random.default_rng(seed).uniform(logs[0], np.log(limit), 2 * draws)
@@ -416,3 +469,15 @@ def prime_peaks(gamma: Floats, limit: int, draws: int, seed: int) -> pd.DataFram
             "p": (larger + 1) / (len(null) + 1),
         }
     )
+
+
+def peaks_summary(peaks: pd.DataFrame) -> dict[str, float]:
+    """How well :func:`prime_peaks` fit Landau: largest departures, and the noise beside them."""
+    off = np.hypot(peaks.amplitude - peaks.theory, peaks.imaginary)
+    return {
+        "powers": len(peaks),
+        "largest_departure": float(off.max()),
+        "relative": float((off / peaks.theory.abs()).max()),
+        "null": float(peaks.null.iloc[0]),
+        "p_all": float(min(1.0, peaks.p.max() * len(peaks))),
+    }

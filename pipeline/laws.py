@@ -1,0 +1,100 @@
+"""Stage laws: spectra of the zeros, the published claims re-tested, what operator the network is.
+
+Laws are those of the top of the training range, and of the val tail beside it; the network is
+looked at on the calibration split.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import torch
+
+from zetalib import (
+    atomic,
+    claims,
+    forecasts,
+    inversion,
+    model,
+    operator,
+    params,
+    rivals,
+    rollout,
+    spectra,
+    tables,
+    window,
+)
+from zetalib.errors import run_stage
+from zetalib.spectra import Floats
+from zetalib.window import Windows
+
+DRAWS = 19_999  # frequencies without a peak
+
+
+def record(windows: Windows, zeros: int) -> tuple[Floats, Floats]:
+    """Heights and spacings of the last `zeros` of a split."""
+    end = int(windows.n[0]) + windows.spacing.numel()
+    first = max(int(windows.n[0]), end - zeros)
+    found = pq.read_table(
+        [part.path for part in tables.parts("data/spacings")],
+        columns=["gamma", "spacing"],
+        filters=[("n", ">=", first), ("n", "<", end)],
+    )
+    return found["gamma"].to_numpy(), found["spacing"].to_numpy()
+
+
+def main() -> None:
+    p = params.load()
+    fit, near, tail = (window.load("data/windows", split) for split in window.SPLITS)
+    network = model.load("data/model", inversion.load("data/inversion/calibration.safetensors"))
+
+    plots = []
+    metrics: dict[str, Any] = {}
+    for name, split in (("val", tail), ("train", fit)):
+        gamma, spacing = record(split, p.laws.zeros)
+        table = spectra.laws(spacing, float(gamma.mean()))
+        about = {"zeros": len(gamma), "from": gamma[0], "to": gamma[-1]}
+        metrics[name] = about | {"laws": spectra.summary(table)}
+        plots.append(table.assign(record=name))
+    limit = min(p.laws.limit, spectra.told_apart(gamma))
+    peaks = spectra.prime_peaks(gamma, limit, DRAWS, p.laws.seed)
+    metrics["peaks"] = spectra.peaks_summary(peaks)
+
+    contexts, _, starts = rollout.contexts_and_futures(
+        near.spacing.numpy().ravel(), p.laws.trajectories, p.evaluate.context, p.laws.horizon
+    )
+    generated = rollout.rollout(
+        forecasts.next_spacing(network),
+        contexts,
+        near.heights(torch.from_numpy(starts)).numpy(),
+        p.laws.horizon,
+        "sample",
+        np.random.default_rng(p.laws.seed),
+    )
+    means = forecasts.read("data/forecasts/calibration.parquet").mixture.mean()
+    ar = rivals.fit_ar(fit[int(len(fit) * p.baselines.skip_lowest) :], max(p.baselines.ar_orders))
+    extracted, kernels, of_network = operator.extract(
+        network, near, ar, p.laws.windows, p.laws.seed
+    )
+    found = claims.settle(
+        [
+            claims.acf_learned(generated, spacing, 10, p.laws.seed),
+            *claims.of_spacings(spacing, p.laws.seed),
+            *claims.of_forecasts(near.spacing.numpy(), means.reshape(len(near), -1), p.laws.seed),
+            *of_network,
+        ]
+    )
+    curves = pd.concat(plots).query("law != 'ratio'")  # that is one number
+    for law, table in curves.groupby("law", sort=False):
+        kernels[str(law).replace(" ", "_")] = table.drop(columns="law").dropna(axis=1, how="all")
+    for name, table in {**kernels, "primes": peaks}.items():
+        atomic.write_bytes(f"plots/laws/{name}.csv", table.to_csv(index=False).encode())
+    metrics |= {"operator": extracted, "claims": claims.rows(found)}
+    atomic.write_json("metrics/laws.json", metrics)
+    for claim in found:
+        print(f"{claim.name:20s} {claim.statistic:9.4f} p {claim.adjusted:.2g} {claim.verdict}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,38 @@
+"""What operator trained networks are, outside the graph: the page of small networks beside another.
+
+    python -m pipeline.operators data/results/arithmetic-small-1337/model ...
+
+Each is looked at as stage laws looks at the graph's own, on the calibration split cut to the
+network's context; `metrics/operator/NAME.json` and `plots/operator/NAME/*.csv` are written.
+"""
+
+import argparse
+from pathlib import Path
+
+from zetalib import atomic, claims, inversion, model, operator, params, rivals, window
+from zetalib.errors import run_stage
+from zetalib.window import Windows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path, help="of saved models")
+    p = params.load()
+    fit, near = (window.load("data/windows", split) for split in ("train", "calibration"))
+    ar = rivals.fit_ar(fit[int(len(fit) * p.baselines.skip_lowest) :], max(p.baselines.ar_orders))
+    known = inversion.load("data/inversion/calibration.safetensors")
+    for folder in parser.parse_args().folders:
+        network = model.load(folder, known)
+        windows = Windows(near.spacing[:, : network.context + 1], near.n, near.gamma)
+        found, tables, held = operator.extract(network, windows, ar, p.laws.windows, p.laws.seed)
+        name = folder.parent.name if folder.name == "model" else folder.name
+        for kind, table in tables.items():
+            content = table.to_csv(index=False).encode()
+            atomic.write_bytes(f"plots/operator/{name}/{kind}.csv", content)
+        settled = claims.rows(claims.settle(held))
+        atomic.write_json(f"metrics/operator/{name}.json", found | {"claims": settled})
+        print(f"{name}: notches at log p {found['lines']['notch_p']}, {found['correlations']}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
