@@ -1,20 +1,23 @@
 """Stage report: one page for a reader, from what the other stages measured."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 
-from zetalib import atomic, page, table
+from zetalib import atomic, page
 from zetalib.errors import run_stage
+
+METRICS = ["evaluate", "skill", "contexts", "laws", "distill"]
+PLOTS = ["law", "contexts", "pit", "reliability", "coverage_by_width", "rollout", "statistics"]
+PLOTS += [f"laws/{name}" for name in ("number_variance", "rigidity", "form_factor")]
+PLOTS += ["laws/primes", "laws/gain"]
 
 
 def main() -> None:
-    folder = Path("plots")
-    plots = {
-        str(path.relative_to(folder).with_suffix("")): pd.read_csv(path)
-        for path in sorted(folder.rglob("*.csv"))
-    }
-    atomic.write_bytes("docs/report.html", page.page(table.read("metrics"), plots).encode())
+    metrics = {name: json.loads(Path(f"metrics/{name}.json").read_text()) for name in METRICS}
+    plots = {name: pd.read_csv(f"plots/{name}.csv") for name in PLOTS}
+    atomic.write_bytes("docs/report.html", page.page(metrics, plots).encode())
 
 
 if __name__ == "__main__":
