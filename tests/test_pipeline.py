@@ -34,7 +34,7 @@ SMALL = {
         "checkpoint_every": 10,
         "threads": 1,
     },
-    "evaluate": {"context": 16, "horizons": [5, 10]},
+    "evaluate": {"contexts": [16, 31], "horizons": [5, 100], "trajectories": 100, "explicit": 2},
     "distill": {"samples": 300, "evaluations": 3000, "max_length": 8},
     "diagnose": {"windows": 8, "positions": 8, "horizon": 10, "trajectories": 10},
     "baselines": {"ar_orders": [2], "height_places": [8], "gaps": 2, "block": 1},
