@@ -8,7 +8,7 @@ def main() -> None:
     p = params.load()
     network = model.load("data/model", inversion.load("data/inversion/calibration.safetensors"))
     windows = window.load("data/windows", "calibration")
-    report, tables = diagnostics.diagnose(network, windows, p.diagnose, p.evaluate.context)
+    report, tables = diagnostics.diagnose(network, windows, p.diagnose, p.evaluate.contexts[0])
     for name, table in tables.items():
         content = table.to_csv(index=False).encode()
         atomic.write_bytes(f"plots/diagnose/{name}.csv", content)

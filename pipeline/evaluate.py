@@ -22,10 +22,18 @@ def main() -> None:
     windows = window.load("data/windows", "val")
     found = forecasts.forecast(network, windows)
     forecasts.write("data/forecasts/val.parquet", found, "val")
-    metrics, plots = evaluate.evaluate(
-        found,
+    below = window.load("data/windows", "train").spacing.numpy()
+    rolled = evaluate.rollouts(
         windows,
         remedies.forecasters(network, p.evaluate),
+        network.context,
+        p.evaluate,
+        below[int(len(below) * p.baselines.skip_lowest) :].ravel(),
+        max(p.baselines.ar_orders),
+    )
+    metrics, plots = evaluate.evaluate(
+        found,
+        rolled,
         p.evaluate,
     )
     calibrator = conformal.read("data/calibrator.json")

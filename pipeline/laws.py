@@ -19,6 +19,7 @@ from zetalib import (
     model,
     operator,
     params,
+    remedies,
     rivals,
     rollout,
     spectra,
@@ -61,16 +62,18 @@ def main() -> None:
     peaks = spectra.prime_peaks(gamma, limit, DRAWS, p.laws.seed)
     metrics["peaks"] = spectra.peaks_summary(peaks)
 
+    horizon, length = p.laws.horizon, near.spacing.shape[1]
     contexts, _, starts = rollout.contexts_and_futures(
-        near.spacing.numpy().ravel(), p.laws.trajectories, p.evaluate.context, p.laws.horizon
+        near.spacing.numpy().ravel(), p.laws.trajectories, p.evaluate.contexts[0], horizon, length
     )
     generated = rollout.rollout(
-        forecasts.next_spacing(network),
+        remedies.forecasters(network, p.evaluate.model_copy(update={"horizons": [horizon]})),
         contexts,
         near.heights(torch.from_numpy(starts)).numpy(),
-        p.laws.horizon,
+        horizon,
         "sample",
         np.random.default_rng(p.laws.seed),
+        network.context,
     )
     means = forecasts.read("data/forecasts/calibration.parquet").mixture.mean()
     ar = rivals.fit_ar(fit[int(len(fit) * p.baselines.skip_lowest) :], max(p.baselines.ar_orders))

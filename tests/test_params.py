@@ -40,7 +40,7 @@ def test_the_defaults_are_valid():
         ("roles: 0.0", "roles: [[0, 0.1], [5]]", r"losses.roles.ramp.1: .*at least 2 items"),
         ("roles: 0.0", "roles: [[9, 0.1], [5, 0.2]]", "losses.roles.ramp: steps of a ramp must not decrease"),
         ("warmup: 100", "warmup: 2600000", "train: warmup 2600000 must be less than steps"),
-        ("context: 128", "context: 256", "evaluate.context must be below window.length 256"),
+        ("- 255\n", "- 256\n", "evaluate.contexts must be below window.length 256"),
         ("levels:\n", "levels:\n  - 0\n", r"calibrate.levels.0: .*greater than 0, got 0"),
         ("- q0.9\n", "- q90\n", "distill.statistics.3: .*got 'q90'"),
         ("  - 24\n  lags: 3", "  - 24\n  lags: 4", "distill.known must ascend, from distill.lags or more"),

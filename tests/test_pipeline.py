@@ -34,7 +34,7 @@ SMALL = {
         "checkpoint_every": 10,
         "threads": 1,
     },
-    "evaluate": {"context": 16, "horizons": [5, 10]},
+    "evaluate": {"contexts": [16, 31], "horizons": [5, 100], "trajectories": 100, "explicit": 2},
     "distill": {
         "statistics": ["mean", "q0.9"],
         "known": [3, 16],

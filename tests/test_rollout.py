@@ -27,7 +27,7 @@ def test_a_perfect_forecaster_accumulates_no_error():
     assert rollout.accumulated_error(predicted, futures).max() < 1e-9
 
 
-def test_the_whole_context_is_given_and_slides():
+def test_the_whole_context_is_given_and_grows_until_it_keeps_its_newer_half():
     """Regression: contexts of 10 spacings were once given instead of 128."""
     seen = []
 
@@ -38,10 +38,11 @@ def test_the_whole_context_is_given_and_slides():
 
     spacing = np.arange(1000.0)
     contexts, _, _ = rollout.contexts_and_futures(spacing, 100, 128, 5)
-    rollout.rollout(forecaster, contexts, HEIGHTS, 5, "mean")
-    assert [s.shape for s in seen] == [(100, 128)] * 5
+    rollout.rollout(forecaster, contexts, HEIGHTS, 5, "mean", longest=131)
+    assert [s.shape[1] for s in seen] == [128, 129, 130, 131, 66]
     assert seen[0][0].tolist() == spacing[:128].tolist()
-    assert seen[3][0].tolist() == [*spacing[3:128], 9.0, 9.0, 9.0]
+    assert seen[3][0].tolist() == [*spacing[:128], 9.0, 9.0, 9.0]
+    assert seen[4][0].tolist() == [*spacing[66:128], 9.0, 9.0, 9.0, 9.0]
 
 
 def test_errors_are_summed_from_the_end_of_the_context():
@@ -66,6 +67,15 @@ def test_trajectories_are_spread_over_the_whole_record():
     contexts, futures, _ = rollout.contexts_and_futures(spacing, 100, 128, 200)
     assert contexts[0, 0] == 0 and futures[-1, -1] == 4999
     assert (futures[:, 0] == contexts[:, -1] + 1).all()
+
+
+def test_trajectories_begin_where_windows_do_then_half_way():
+    spacing = np.arange(64.0 * 20)
+    few = rollout.contexts_and_futures(spacing, 5, 64, 64, window=64)[2]
+    assert (few % 64 == 0).all() and few[0] == 0 and few[-1] == 64 * 18
+    many = rollout.contexts_and_futures(spacing, 25, 64, 64, window=64)[2]
+    assert len(set(many)) == 25 and set(range(0, 64 * 19, 64)) <= set(many.tolist())
+    assert (many % 32 == 0).all() and (np.diff(many) > 0).all()
 
 
 def test_sampled_feedback_draws_and_is_reproducible():

@@ -298,10 +298,12 @@ class Record:
         heights = windows.heights(torch.from_numpy(starts)).numpy()
         return Record(np.column_stack([contexts, futures]), heights, context)
 
-    def free(self, forecaster: Forecaster, horizon: int) -> Floats:
-        """Err@1 ... Err@horizon, the mean fed back."""
+    def free(self, forecaster: Forecaster, horizon: int, longest: int) -> Floats:
+        """Err@1 ... Err@horizon, the mean fed back, in contexts of up to `longest`."""
         contexts, futures = self.true[:, : self.context], self.true[:, self.context :]
-        predicted = rollout.rollout(forecaster, contexts, self.heights, horizon, "mean")
+        predicted = rollout.rollout(
+            forecaster, contexts, self.heights, horizon, "mean", longest=longest
+        )
         return rollout.accumulated_error(predicted, futures[:, :horizon])
 
     def forced(self, forecaster: Forecaster, horizon: int) -> Floats:
@@ -345,7 +347,7 @@ def diagnose(
     error = np.abs(base.mean() - targets.y)
     record = Record.of(windows, p.trajectories, context, max(p.horizon, FOCUS_STEPS))
     forecaster = next_spacing(model)
-    free = record.free(forecaster, max(p.horizon, FOCUS_STEPS))
+    free = record.free(forecaster, max(p.horizon, FOCUS_STEPS), model.context)
     forced = record.forced(forecaster, FOCUS_STEPS)
     seen = attend(model, targets)
     masking = masked_nll(model, targets)
@@ -467,7 +469,8 @@ def _memory(
     single = effects(model, targets, base, off)
     mae = float(np.abs(base.mean() - targets.y).mean())
     eff = 100 * np.abs(single.mean).mean((1, 2)) / mae
-    without = [record.free(next_spacing(model, change), FOCUS_STEPS)[-1] for change in off]
+    longest = model.context
+    without = [record.free(next_spacing(model, change), FOCUS_STEPS, longest)[-1] for change in off]
     lost = 100 * (np.array(without) / err10 - 1)
     alone = [Intervention(only="ids"), Intervention(only="content")]
     ids, content = effects(model, targets, base, alone).nll

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,11 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from zetalib import atomic, conformal, params, rollout, score
+from zetalib import atomic, conformal, explicit, params, rollout, score, skill, trajectories
 from zetalib.forecasts import Forecasts
-from zetalib.rollout import Forecaster, accumulated_error
+from zetalib.inversion import together
+from zetalib.rivals import levinson
+from zetalib.rollout import Forecaster
 from zetalib.window import Windows
 
 Floats = NDArray[np.float64]
@@ -22,8 +27,7 @@ Floats = NDArray[np.float64]
 
 def evaluate(
     forecasts: Forecasts,
-    windows: Windows,
-    forecaster: Forecaster | Sequence[Forecaster],
+    rolled: list[Rollouts],
     p: params.Evaluate,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Metrics and plot tables of one model on one split.
@@ -32,55 +36,162 @@ def evaluate(
     ----------
     forecasts : Forecasts
         Of the split's targets.
-    windows : Windows
-        The split, for rollouts.
-    forecaster : contexts (B, T) and their heights (B,) to forecasts of what follows; or
-        one a step
+    rolled : :func:`rollouts` of the same split
 
     Returns
     -------
     metrics : dict
-        :func:`zetalib.score.scores`; `err` and `err_sampled`, Err@h by horizon;
-        `constant`: MAE and Err@h of always saying 1, the yardstick of Err@h.
+        :func:`zetalib.score.scores`; `err` and `err_sampled`, Err@h by horizon after the first of
+        the contexts; `rollout`, :func:`rollout_table` by context, and `kept`, what sampled
+        trajectories keep of the statistics (:func:`zetalib.trajectories.departures`); `constant`:
+        MAE and Err@h of always saying 1, the yardstick of Err@h.
     plots : dict of DataFrame
-        pit, reliability, density, rollout: one CSV each.
+        pit, reliability, density, rollout, statistics: one CSV each.
     """
     y, mixture = forecasts.y, forecasts.mixture
-    errors = rollout_errors(windows, forecaster, p)
+    first, last = rolled[0], rolled[-1]
     metrics: dict[str, Any] = score.scores(mixture, y)
-    metrics["err"] = at_horizons(errors["mean fed back"], p)
-    metrics["err_sampled"] = at_horizons(errors["sample fed back"], p)
+    metrics |= flat(first, p)
+    metrics["rollout"] = {str(r.context): rollout_table(r, p) for r in rolled}
+    kept = trajectories.statistics(last.predicted["sample fed back"], last.futures)
+    metrics["kept"] = trajectories.departures(kept)
     metrics["constant"] = {
         "mae": float(np.abs(y - 1).mean()),
-        "err": at_horizons(errors["always 1"], p),
+        "err": at_horizons(first.errors("always 1").mean(0), p),
     }
     steps = np.arange(1, max(p.horizons) + 1).astype(np.float64)
     plots = {
         "pit": score.pit_histogram(mixture.cdf(y)),
         "reliability": score.reliability(mixture, y),
         "density": score.spacing_density(mixture, y),
-        "rollout": score.long_table(steps, errors, "h", "err"),
+        "rollout": score.long_table(steps, _curves(rolled), "h", "err"),
+        "statistics": kept,
     }
     return metrics, plots
 
 
-def rollout_errors(
-    windows: Windows, forecaster: Forecaster | Sequence[Forecaster], p: params.Evaluate
-) -> dict[str, Floats]:
-    """Err@1 ... Err@max(horizons) with the mean and a sample fed back, and of always saying 1."""
-    horizon = max(p.horizons)
-    spacing = windows.spacing.numpy().ravel()
+@dataclass(frozen=True)
+class Rollouts:
+    """Trajectories after contexts of one length: `predicted` by name, (m, h), beside `futures`.
+
+    Some forecasters are given the trajectories `subset` alone, and are rows of those only. `block`
+    numbers the trajectories' blocks for standard errors.
+    """
+
+    context: int
+    futures: Floats
+    predicted: dict[str, Floats]
+    subset: dict[str, NDArray[np.int64]]
+    block: NDArray[np.int64]
+
+    def errors(self, name: str) -> Floats:
+        """|sum of predicted - sum of true| after each step, (trajectories, h)."""
+        true = self.futures[self.subset[name]] if name in self.subset else self.futures
+        return np.asarray(np.abs(self.predicted[name].cumsum(1) - true.cumsum(1)))
+
+
+def rollouts(
+    windows: Windows,
+    forecaster: Forecaster | Sequence[Forecaster],
+    longest: int,
+    p: params.Evaluate,
+    fit: Floats | None = None,
+    order: int = 1,
+) -> list[Rollouts]:
+    """Free-running forecasts after contexts of each length, by the model and by rivals.
+
+    The stretches are the same for all lengths: what comes after longer contexts lies higher.
+
+    Parameters
+    ----------
+    longest : spacings the forecaster takes
+    fit : a record below the windows, for AR(`order`); None: no rivals but always saying 1
+    """
+    horizon, most = max(p.horizons), max(p.contexts)
+    spacing, length = windows.spacing.numpy().ravel(), windows.spacing.shape[1]
     contexts, futures, starts = rollout.contexts_and_futures(
-        spacing, p.trajectories, p.context, horizon
+        spacing, p.trajectories, most, horizon, length
     )
     heights = windows.heights(torch.from_numpy(starts)).numpy()
-    mean = rollout.rollout(forecaster, contexts, heights, horizon, "mean")
-    rng = np.random.default_rng(p.seed)
-    sampled = rollout.rollout(forecaster, contexts, heights, horizon, "sample", rng)
+    stretch = np.column_stack([contexts, futures])
+    # What a block holds reaches as far as a stretch does, where ten blocks can be had.
+    size = math.ceil(stretch.shape[1] * p.trajectories / len(spacing))
+    block = skill.blocks(p.trajectories, max(1, min(size, p.trajectories // 10)))
+    found = []
+    for context in sorted(p.contexts, reverse=True):  # the longest first: it solves the others too
+        known, true = stretch[:, :context], stretch[:, context : context + horizon]
+        run = functools.partial(
+            rollout.rollout, forecaster, known, heights, horizon, longest=longest
+        )
+        predicted = {
+            "mean fed back": run("mean"),
+            "sample fed back": run("sample", np.random.default_rng(p.seed)),
+            "always 1": np.ones_like(true),
+        }
+        subset = {}
+        if fit is not None:
+            predicted[f"AR({order})"] = autoregression(fit, known, order, horizon)
+        if fit is not None and p.explicit:
+            few = np.linspace(0, len(true) - 1, p.explicit).astype(int)
+            calls = [(known[i], float(heights[i]), horizon) for i in few]
+            place = np.stack([place for place, _ in together(calls, explicit.ahead)])
+            predicted["explicit formula"] = np.diff(place, prepend=0.0)
+            predicted["mean fed back, there"] = predicted["mean fed back"][few]
+            subset = dict.fromkeys(("explicit formula", "mean fed back, there"), few)
+        found.append(Rollouts(context, true, predicted, subset, block))
+    return [next(r for r in found if r.context == context) for context in p.contexts]
+
+
+def autoregression(record: Floats, contexts: Floats, order: int, horizon: int) -> Floats:
+    """AR(`order`), or of as many spacings as contexts have, fitted to a record and rolled forward.
+
+    Returns
+    -------
+    shape (trajectories, horizon)
+        The forecasts given the contexts alone: the mean fed back, which of a linear forecast is
+        the same.
+    """
+    order = min(order, contexts.shape[1])
+    mean = record.mean()
+    d = record - mean
+    covariance = np.array([d[k:] @ d[: len(d) - k] / len(d) for k in range(order + 1)])
+    backward = levinson(covariance)[0][order][::-1]
+    window = contexts[:, -order:] - mean
+    for _ in range(horizon):
+        window = np.column_stack([window, window[:, -order:] @ backward])
+    return np.asarray(window[:, order:] + mean)
+
+
+def rollout_table(rolled: Rollouts, p: params.Evaluate) -> dict[str, Any]:
+    """Err@h by forecaster and horizon, with standard errors over blocks of trajectories."""
+    at = np.array(p.horizons) - 1
+    table = {}
+    for name in rolled.predicted:
+        errors = rolled.errors(name)[:, at]
+        block = rolled.block
+        if name in rolled.subset:  # far apart: each is a block
+            block = np.arange(len(errors))
+        drawn = skill.bootstrap(errors.T, block, p.seed)
+        pairs = zip(errors.mean(0).tolist(), drawn.std(0, ddof=1).tolist(), strict=True)
+        cells = [{"err": err, "se": se} for err, se in pairs]
+        table[name] = {"trajectories": len(errors)} | {
+            str(h): cell for h, cell in zip(p.horizons, cells, strict=True)
+        }
+    return table
+
+
+def flat(rolled: Rollouts, p: params.Evaluate) -> dict[str, Any]:
+    """`err` and `err_sampled`, Err@h by horizon."""
+    both = {"err": "mean fed back", "err_sampled": "sample fed back"}
+    return {key: at_horizons(rolled.errors(name).mean(0), p) for key, name in both.items()}
+
+
+def _curves(rolled: list[Rollouts]) -> dict[str, Floats]:
     return {
-        "mean fed back": accumulated_error(mean, futures),
-        "sample fed back": accumulated_error(sampled, futures),
-        "always 1": accumulated_error(np.ones_like(futures), futures),
+        f"{name}, {r.context}" if name != "always 1" else name: r.errors(name).mean(0)
+        for r in reversed(rolled)
+        for name in r.predicted
+        if name != "mean fed back, there"
     }
 
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zetalib import atomic
+from zetalib.coasting import Coasting
 from zetalib.errors import ZetaError
-from zetalib.inversion import Coasting
 from zetalib.memory import Intervention
 from zetalib.mixture import Mixture
 from zetalib.model import SpacingMDN, similarity_gate
@@ -86,13 +86,15 @@ def next_spacing(
 ) -> Callable[[Floats, Floats], Mixture]:
     """The model as a function of contexts (B, T) and rounded heights (B,).
 
-    It forecasts the next spacing, (B, K). `gated`: memory counts for as much as each context is
-    like the training data (:func:`zetalib.model.similarity_gate`). `coasting` is shared by those
-    that take turns in one rollout.
+    It forecasts the next spacing, (B, K), by a pass over the whole context each time: what
+    :class:`zetalib.decoding.Decoder` spares where nothing is done to the model's parts. `gated`:
+    memory counts for as much as each context is like the training data
+    (:func:`zetalib.model.similarity_gate`). `coasting` is shared by those that take turns in one
+    rollout.
     """
     device = next(model.parameters()).device
     if coasting is None and model.config.inversion:
-        coasting = Coasting()
+        coasting = Coasting(model.known)
 
     @torch.no_grad()
     def forecast(context: Floats, height: Floats) -> Mixture:

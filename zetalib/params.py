@@ -291,9 +291,10 @@ class Calibrate(Section):
 class Evaluate(Section):
     """Scores on the val tail."""
 
-    context: Positive  # spacings a rollout starts from
+    contexts: Annotated[list[Positive], Field(min_length=1)]  # spacings rollouts start from
     horizons: Annotated[list[Positive], Field(min_length=1)]  # steps of a rollout
     trajectories: Annotated[int, Field(ge=100)]
+    explicit: Count  # of them also forecast by the explicit formula, which is dear
     seed: Count  # of the sampled rollouts
     fade: Annotated[float, Field(ge=0, le=1)]  # of memory from one rollout step to the next
     gate: bool  # in rollouts: memory by similarity of the hidden state to the training centroid
@@ -386,8 +387,10 @@ class Params(Section):
         length = self.window.length
         if self.window.val_fraction + self.window.calibration_fraction >= 1:
             raise ValueError("window: val_fraction + calibration_fraction must stay below 1")
-        if self.evaluate.context >= length:
-            raise ValueError(f"evaluate.context must be below window.length {length}")
+        if max(self.evaluate.contexts) >= length:
+            raise ValueError(f"evaluate.contexts must be below window.length {length}")
+        if self.evaluate.explicit > self.evaluate.trajectories:
+            raise ValueError("evaluate.explicit must not be above evaluate.trajectories")
         if self.model.lags >= length:
             raise ValueError(f"model.lags must be below window.length {length}")
         used = [name for name, ramp in self.losses.weights().items() if ramp != 0.0]

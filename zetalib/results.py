@@ -245,20 +245,18 @@ def scores(network: model.SpacingMDN, tail: Windows, p: params.Params) -> dict[s
     train.setup(p.train)
     found = forecasts.forecast(network, tail)
     forecaster = remedies.forecasters(network, p.evaluate)
-    errors = evaluate.rollout_errors(tail, forecaster, p.evaluate)
+    (rolled, *_) = evaluate.rollouts(tail, forecaster, network.context, p.evaluate)
     first = min(PERTURBED_FROM, p.window.length // 2)
-    at = functools.partial(evaluate.at_horizons, p=p.evaluate)
     return {
         "targets": len(found.y),
         "trajectories": p.evaluate.trajectories,
         "scores": {
             **score.scores(found.mixture, found.y),
-            "err": at(errors["mean fed back"]),
-            "err_sampled": at(errors["sample fed back"]),
+            **evaluate.flat(rolled, p.evaluate),
         },
         "constant": {
             "mae": float(np.abs(found.y - 1).mean()),
-            "err": at(errors["always 1"]),
+            "err": evaluate.at_horizons(rolled.errors("always 1").mean(0), p.evaluate),
         },
         "perturbation": {
             "from": first,

@@ -21,16 +21,19 @@ Forecaster = Callable[[Floats, Floats], Mixture]
 
 
 def contexts_and_futures(
-    spacing: Floats, trajectories: int, context: int, horizon: int
+    spacing: Floats, trajectories: int, context: int, horizon: int, window: int = 1
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Evenly spread stretches of a contiguous record, shape (m,).
+
+    `window`: they begin where windows of that length do as far as there are such places, else half
+    way between, and so on: what was computed of whole windows serves their beginnings too.
 
     Returns
     -------
     contexts : shape (trajectories, context)
     futures : shape (trajectories, horizon)
         What followed each context.
-    starts : shape (trajectories,)
+    starts : shape (trajectories,), ascending
         Spacings of the record before each context.
 
     Raises
@@ -42,7 +45,15 @@ def contexts_and_futures(
     if len(spacing) < length:
         problem = f"the split has {len(spacing)} spacings, a rollout needs {length}"
         raise ZetaError("params.yaml: evaluate", problem, "Shorten evaluate.horizons.")
-    starts = np.linspace(0, len(spacing) - length, trajectories).astype(int)
+    room = len(spacing) - length
+    step = window
+    while step > 1 and room // step + 1 < trajectories:
+        step //= 2
+    places = np.arange(0, room + 1, step)
+    first = places % (2 * step) == 0 if step < window else np.zeros(len(places), bool)
+    others = places[~first]
+    spread = np.linspace(0, len(others) - 1, trajectories - int(first.sum())).astype(int)
+    starts = np.sort(np.concatenate([places[first], others[spread]]))
     stretch = spacing[starts[:, None] + np.arange(length)]
     return stretch[:, :context], stretch[:, context:], starts
 
@@ -54,27 +65,32 @@ def rollout(
     horizon: int,
     feedback: Literal["mean", "sample"],
     rng: np.random.Generator | None = None,
+    longest: int | None = None,
 ) -> Floats:
-    """Predicted spacings, shape (trajectories, horizon), over a sliding context of fixed length.
+    """Predicted spacings, shape (trajectories, horizon), over contexts that grow by them.
 
     Parameters
     ----------
     forecaster : one for all steps, or one for each
     contexts : shape (trajectories, context)
     heights : shape (trajectories,)
-        Rounded heights of the contexts' first zeros. They are not moved on as the context slides:
-        a rollout is far shorter than what rounding hides.
+        Rounded heights of the contexts' first zeros. They are not moved on when a context loses
+        its beginning: a rollout is far shorter than what rounding hides.
     feedback : what is fed back, the mixture's mean or a draw from it (needs `rng`)
+    longest : what the forecaster takes, spacings
+        A context that has grown to so many keeps its newer half (rounded down).
     """
     if feedback == "sample" and rng is None:
         raise ValueError("sampled feedback needs a random generator")
-    window, predicted = contexts.copy(), np.empty((len(contexts), horizon))
+    window, predicted = contexts, np.empty((len(contexts), horizon))
     forecasters = [forecaster] * horizon if callable(forecaster) else forecaster
     for h in range(horizon):
         mixture = forecasters[h](window, heights)
         drawn = mixture.mean() if rng is None or feedback == "mean" else mixture.sample(rng)
         predicted[:, h] = drawn
-        window = np.column_stack([window[:, 1:], drawn])
+        full = longest is not None and window.shape[1] >= longest
+        dropped = window.shape[1] - window.shape[1] // 2 if full else 0
+        window = np.column_stack([window[:, dropped:], drawn])
     return predicted
 
 

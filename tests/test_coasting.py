@@ -1,0 +1,91 @@
+"""The zeros ahead of a solved context: followed, then counted; solved once however often asked."""
+
+import numpy as np
+import pytest
+from conftest import zeros
+
+from zetalib import coasting
+from zetalib.coasting import Coasting
+from zetalib.inversion import Follower, Known
+
+CONTEXT, AHEAD = 100, 100
+
+
+@pytest.fixture(scope="module")
+def stretches():
+    found = [zeros(start, CONTEXT + AHEAD) for start in np.linspace(9.0e5, 1.1e6, 12)]
+    return np.stack([s for s, _ in found]), np.array([round(h, -4) for _, h in found])
+
+
+@pytest.fixture(scope="module")
+def solved(stretches):
+    spacing, height = stretches
+    run = Coasting(Known(), AHEAD)
+    run(spacing[:, :CONTEXT], height)
+    return run
+
+
+def test_a_context_is_solved_at_its_end_as_well_as_by_following_it(stretches):
+    spacing, height = stretches[0][0, :CONTEXT], float(stretches[1][0])
+    follower = Follower(height, CONTEXT)
+    last = follower.push(spacing)[-1]
+    direct = coasting.ahead(spacing, height, last[-1], 1)[0]
+    assert abs(direct[0] - last[0]) < 10 * (direct[1] + last[1])
+    again = coasting.solved(spacing, height, 0.0)  # no solution is as good: it is followed
+    np.testing.assert_array_equal(again.state.x, follower.state.x)
+
+
+def test_the_zeros_ahead_are_where_they_are_said_to_be(stretches, solved):
+    true = stretches[0][:, CONTEXT:].cumsum(1)
+    place, deviation = np.moveaxis(solved._start.ahead(CONTEXT, AHEAD), -1, 0)
+    error = place - true
+    assert np.median(np.abs(error[:, 0])) < 1e-3
+    assert np.abs(error).max() < 1.5
+    far = slice(20, None)
+    always_one = np.arange(1, AHEAD + 1) - true
+    assert np.abs(error[:, far]).mean() < 0.6 * np.abs(always_one[:, far]).mean()
+    assert 0.4 < np.sqrt(np.square(error / deviation)[:, far].mean()) < 2
+
+
+def test_zeros_counted_are_those_of_one_at_a_time(stretches):
+    """The kernels against the sums as they are written."""
+    spacing, height = stretches[0][0, :CONTEXT], float(stretches[1][0])
+    follower = coasting.solved(spacing, height, np.inf)
+    place, _ = coasting._counted(follower, 8)
+    expected = follower._count(CONTEXT + 1, 8)
+    np.testing.assert_allclose(place, [u for u, _ in expected], atol=1e-6)
+
+
+def test_what_is_fed_back_moves_the_next_forecast_not_the_zeros(stretches, solved):
+    spacing, height = stretches
+    start = spacing[:, :CONTEXT]
+    first = solved(start, height)
+    for off in (0.0, 0.01):
+        solved(start, height)
+        fed = first[:, -1, 0] + off
+        found = solved(np.column_stack([start, fed]), height)
+        place = solved._start.ahead(CONTEXT, AHEAD)[:, 1, 0]
+        np.testing.assert_allclose(found[:, -1, 0], np.clip(place - fed, 0.05, 3.5))
+        assert np.array_equal(found[:, :-1], first)
+
+
+def test_contexts_are_solved_once_and_their_beginnings_followed_with_them(stretches, monkeypatch):
+    spacing, height = stretches[0][:2, :40], stretches[1][:2]
+    followed, known = [], Known()
+    monkeypatch.setattr(
+        known.__class__, "__call__", lambda _, s, h: followed.append(s.shape) or real(s, h)
+    )
+
+    def real(s, h):
+        return np.stack([Follower(b, len(a)).push(a) for a, b in zip(s, h.tolist(), strict=True)])
+
+    run = Coasting(known, 4)
+    for length in (40, 40, 30):
+        context = spacing[:, :length]
+        found = run(context, height)
+        for _ in range(6):  # more than were to be forecast
+            context = np.column_stack([context, found[:, -1, 0]])
+            found = run(context, height)
+        kept = np.column_stack([context[:, 20:], found[:, -1, 0]])
+        assert run(kept, height).shape == (*kept.shape, 7)
+    assert followed == [(2, 40)]

@@ -1,0 +1,45 @@
+"""Statistics of trajectories, against point processes that are known."""
+
+import numpy as np
+import pytest
+
+from zetalib import evaluate, trajectories
+
+TRAJECTORIES, STEPS = 200, 300
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    sampled = rng.exponential(size=(TRAJECTORIES, STEPS))
+    return trajectories.statistics(sampled, 0.9 + 0.2 * rng.random((TRAJECTORIES, STEPS)))
+
+
+def test_a_poisson_process_has_poisson_statistics(table):
+    for name, part in table.groupby("statistic"):
+        wide = part.pivot_table(index="x", columns="series", values="value")
+        error = part[part.series == "sampled"].set_index("x").error
+        z = (wide["sampled"] - wide["Poisson"]) / error
+        # The density is a bin's mean, its law the value at the middle; few errors are zero.
+        assert np.sqrt(np.square(z).mean()) < 2, name
+
+
+def test_departures_tell_a_lattice_from_what_is_not(table):
+    found = trajectories.departures(table)
+    assert set(found) == {"density", "autocorrelation", "number variance", "form factor"}
+    assert found["number variance"] > 5  # Poisson against a near lattice, GUE in between
+    same = table.copy()
+    zeros = table[table.series == "zeros"].value.to_numpy()
+    same.loc[same.series == "sampled", "value"] = zeros
+    assert max(trajectories.departures(same).values()) == 0
+
+
+def test_an_autoregression_rolls_forward_by_its_own_forecasts():
+    rng = np.random.default_rng(1)
+    x = np.zeros(200_000)
+    noise = rng.normal(size=len(x))
+    for i in range(1, len(x)):
+        x[i] = 0.6 * x[i - 1] + noise[i]
+    found = evaluate.autoregression(x + 1, np.array([[1.0, 3.0], [1.0, 0.0]]), 3, 4)
+    expected = 1 + np.outer([2.0, -1.0], 0.6 ** np.arange(1, 5))
+    assert found == pytest.approx(expected, abs=0.05)
