@@ -38,7 +38,7 @@ def test_short_trajectories_have_statistics_of_shorter_intervals():
     short = np.random.default_rng(2).gamma(6, 1 / 6, (50, 10))
     found = trajectories.statistics(short, short)
     assert found[found.statistic == "number variance"].x.max() < 10
-    assert found.drop(columns="error").notna().all(None)
+    assert found.drop(columns="error").notna().all(axis=None)
 
 
 def test_an_autoregression_rolls_forward_by_its_own_forecasts():
