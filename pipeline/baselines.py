@@ -9,14 +9,14 @@ def main() -> None:
     b = p.baselines
     fit, tail = (window.load("data/windows", split) for split in ("train", "val"))
     near = fit[int(len(fit) * b.skip_lowest) :]
-    order, ar = rivals.chosen(rivals.fit_ar, near, b.ar_orders)
-    places, in_height = rivals.chosen(rivals.fit_ar_in_height, near, b.height_places)
+    order, nearest = rivals.chosen(rivals.fit_ar, fit, b.ar_orders, b.ar_skips)
+    places, _ = rivals.chosen(rivals.fit_ar_in_height, fit, b.height_places, [b.skip_lowest])
     entrants = {
         "marginal": rivals.fit_marginal(near),
         "GUE surmise": rivals.surmise(),
         f"sine process, {b.gaps} gaps": rivals.sine_process(b.gaps),
-        f"AR({order})": ar,
-        f"AR in height, {places} places": in_height,
+        f"AR({order})": rivals.fit_ar(nearest, order),
+        f"AR in height, {places} places": rivals.fit_ar_in_height(near, places),
     }
     if explicit.holds(tail.heights().numpy()):
         entrants["explicit formula"] = rivals.explicit_formula()

@@ -10,6 +10,7 @@ from zetalib import (
     model,
     params,
     remedies,
+    rivals,
     skill,
     window,
 )
@@ -22,14 +23,19 @@ def main() -> None:
     windows = window.load("data/windows", "val")
     found = forecasts.forecast(network, windows)
     forecasts.write("data/forecasts/val.parquet", found, "val")
-    below = window.load("data/windows", "train").spacing.numpy()
+    order, nearest = rivals.chosen(
+        rivals.fit_ar,
+        window.load("data/windows", "train"),
+        p.baselines.ar_orders,
+        p.baselines.ar_skips,
+    )
     rolled = evaluate.rollouts(
         windows,
         remedies.forecasters(network, p.evaluate),
         network.context,
         p.evaluate,
-        below[int(len(below) * p.baselines.skip_lowest) :].ravel(),
-        max(p.baselines.ar_orders),
+        nearest.spacing.numpy().ravel(),
+        order,
     )
     metrics, plots = evaluate.evaluate(
         found,

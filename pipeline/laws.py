@@ -76,7 +76,8 @@ def main() -> None:
         network.context,
     )
     means = forecasts.read("data/forecasts/calibration.parquet").mixture.mean()
-    ar = rivals.fit_ar(fit[int(len(fit) * p.baselines.skip_lowest) :], max(p.baselines.ar_orders))
+    order, nearest = rivals.chosen(rivals.fit_ar, fit, p.baselines.ar_orders, p.baselines.ar_skips)
+    ar = rivals.fit_ar(nearest, order)
     extracted, kernels, of_network = operator.extract(
         network, near, ar, p.laws.windows, p.laws.seed
     )

@@ -19,7 +19,8 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, help="of saved models")
     p = params.load()
     fit, near = (window.load("data/windows", split) for split in ("train", "calibration"))
-    ar = rivals.fit_ar(fit[int(len(fit) * p.baselines.skip_lowest) :], max(p.baselines.ar_orders))
+    order, nearest = rivals.chosen(rivals.fit_ar, fit, p.baselines.ar_orders, p.baselines.ar_skips)
+    ar = rivals.fit_ar(nearest, order)
     known = inversion.load("data/inversion/calibration.safetensors")
     for folder in parser.parse_args().folders:
         network = model.load(folder, known)

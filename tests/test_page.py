@@ -32,7 +32,7 @@ def metrics():
         "evaluate": {
             "coverage": {"0.9": kinds},
             "constant": {"mae": 0.328},
-            "rollout": {"128": {"mean fed back": err}},
+            "rollout": {"128": {"mean fed back": err, "always 1": err}},
         },
     }
 
@@ -44,7 +44,10 @@ def plots():
         "law": law.assign(series=["network"] * 3 + ["a < b"] * 3),
         "pit": pd.DataFrame({"pit": x, "density": 1.0, "low": 0.9, "high": 1.1}),
         "reliability": pd.DataFrame({"nominal": x, "excess": 0.01 * x}),
-        "rollout": pd.DataFrame({"h": [1.0, 2.0], "err": [0.1, 0.2], "series": "mean fed back"}),
+        "rollout": pd.DataFrame({"h": [1.0, 2.0], "err": [0.1, 0.2], "series": "always 1"}),
+        "contexts": pd.DataFrame({"known": [512, 1024], "nll": [-1.0, -4.0], "se": 0.1}).assign(
+            series=["primes told apart", "a < b"]
+        ),
     }
 
 
@@ -89,9 +92,9 @@ def test_the_page_is_whole_and_needs_no_network(text):
 
 
 def test_the_page_says_what_the_metrics_say(text):
-    assert "NLL −9.051 ± 0.010 nats" in text
-    assert "The strongest rival, a &lt; b, is 6.050 ± 0.020 nats behind" in text
-    assert "<td>88.0% to 92.0%</td>" in text and "<td>0.082 ± 0.002</td>" in text
+    assert "NLL −9.051(10) nats" in text
+    assert "The strongest rival, a &lt; b, is 6.050(20) nats behind" in text
+    assert "<td>88.0% to 92.0%</td>" in text and "<td>0.082(2)</td>" in text
     assert text.index("<td>network</td>") < text.index("<td>a &lt; b</td>")
     assert "Published" not in text and "The published claims" not in text
 

@@ -46,6 +46,7 @@ SMALL = {
     "diagnose": {"windows": 8, "positions": 8, "horizon": 10, "trajectories": 10},
     "baselines": {
         "ar_orders": [2],
+        "ar_skips": [0.0],
         "height_places": [8],
         "gaps": 2,
         "explicit_every": 4,

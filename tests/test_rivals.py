@@ -51,11 +51,29 @@ def test_ar_finds_the_process_and_its_noise():
     assert (first > 0.304).all(), "with one spacing known it is the AR(1) that forecasts"
 
 
-def test_the_order_is_chosen_below_what_is_scored():
+def test_the_order_is_chosen_above_what_it_is_fitted_to():
+    """Its lower half is of another kind: the upper alone is to be fitted to."""
+    data = ar2(1500)
+    rng = np.random.default_rng(3)
+    data.spacing[:750] = torch.from_numpy(rng.gamma(2, 0.5, (750, 64)))
+    order, kept = rivals.chosen(rivals.fit_ar, data, (1, 2), (0.0, 0.6))
+    assert order == 2 and torch.equal(kept.spacing, data.spacing[900:])
+
+
+def test_the_choice_knows_nothing_of_what_lies_between():
+    """A twentieth below what is forecast is left out, as calibration is below the tail."""
     data = ar2()
-    order, rival = rivals.chosen(rivals.fit_ar, data[:200], (1, 2, 50))
-    assert order == 2
-    assert score(rival, data[200:]) == score(rivals.fit_ar(data[:200], 2), data[200:])
+    other = windows(data.spacing.numpy().copy())
+    other.spacing[255:270] = 5.0
+    seen = []
+
+    def fit(fitted, order):
+        seen.append(len(fitted))
+        return rivals.fit_ar(fitted, order)
+
+    assert rivals.chosen(fit, data, (2,), (0.5,))[0] == 2 and seen == [128]
+    plain, changed = (rivals.chosen(rivals.fit_ar, d, (1, 2, 3), (0.0,))[0] for d in (data, other))
+    assert plain == changed
 
 
 def wave(heights, seed, frequency=0.9):

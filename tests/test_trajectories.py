@@ -34,6 +34,13 @@ def test_departures_tell_a_lattice_from_what_is_not(table):
     assert max(trajectories.departures(same).values()) == 0
 
 
+def test_short_trajectories_have_statistics_of_shorter_intervals():
+    short = np.random.default_rng(2).gamma(6, 1 / 6, (50, 10))
+    found = trajectories.statistics(short, short)
+    assert found[found.statistic == "number variance"].x.max() < 10
+    assert found.drop(columns="error").notna().all(axis=None)
+
+
 def test_an_autoregression_rolls_forward_by_its_own_forecasts():
     rng = np.random.default_rng(1)
     x = np.zeros(200_000)

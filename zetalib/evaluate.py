@@ -131,7 +131,8 @@ def rollouts(
         subset = {}
         if fit is not None:
             predicted[f"AR({order})"] = autoregression(fit, known, order, horizon)
-        if fit is not None and p.explicit:
+        inside = heights.min() >= explicit.LOWEST and heights.max() <= explicit.HIGHEST
+        if fit is not None and p.explicit and inside:
             few = np.linspace(0, len(true) - 1, p.explicit).astype(int)
             calls = [(known[i], float(heights[i]), horizon) for i in few]
             place = np.stack([place for place, _ in together(calls, explicit.ahead)])

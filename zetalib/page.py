@@ -38,13 +38,15 @@ STYLES = [
     ("#e69f00", (0, (3, 1, 1, 1)), "P"),
     ("#56b4e9", (0, (1, 1)), "X"),
     ("#7f7f7f", (0, (6, 2, 2, 2)), "*"),
+    ("#8c6d31", (0, (2, 1, 2, 3)), "h"),
 ]
 STYLE = """
-body {font: 16px/1.5 Georgia, serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem}
+body {font: 16px/1.5 Georgia, serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem}
 h1, h2 {font-family: system-ui, sans-serif; line-height: 1.2} h2 {margin-top: 2.5rem}
 table {border-collapse: collapse; font: 13px/1.4 system-ui, sans-serif; display: block;
   overflow-x: auto}
-th, td {padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd}
+th, td {padding: .25rem .5rem; text-align: right; border-bottom: 1px solid #ddd}
+td {white-space: nowrap} .text td {white-space: normal}
 th:first-child, td:first-child, .text td, .text th {text-align: left; vertical-align: top}
 tr.first td {font-weight: bold} figure {margin: 1rem 0} svg {max-width: 100%; height: auto}
 figcaption {font-size: 14px; color: #333} code {font-size: 13px} .refuted {font-weight: bold}
@@ -121,11 +123,11 @@ def table(
 
 
 def number(value: float | None, digits: int = 3, error: float | None = None) -> str:
-    """A number as text, with its error if there is one; nothing for None."""
+    """A number as text, with its error in the last digits in parentheses; nothing for None."""
     if value is None or not np.isfinite(value):
         return ""
     text = f"{value:.{digits}f}".replace("-", "−")
-    return text if error is None else f"{text} ± {error:.{digits}f}"
+    return text if error is None else f"{text}({error * 10**digits:.0f})"
 
 
 def lines(
@@ -193,22 +195,25 @@ def _scores(metrics: dict[str, Any], plots: Tables) -> str:
     head = ["forecaster", "targets", "NLL", "CRPS", "MAE", "RMSE", "PIT mean / std / KS"]
     head += ["90 % covers", "width", "skill"]
     said = (
-        "<p>All on the targets of the val tail, by the same code; standard errors from blocks of "
-        "consecutive windows. Skill is the share of the marginal density's CRPS taken away. An "
-        "honest PIT has 0.5 / 0.289 / 0. Rows in brackets are from elsewhere; the leaky ones saw "
-        "their own targets.</p>"
+        "<p>All on the targets of the val tail, by the same code. In parentheses: standard errors "
+        "of the last digits, from blocks of consecutive windows. Skill is the share of the "
+        "marginal density's CRPS taken away. An honest PIT has 0.5 / 0.289 / 0. Rows "
+        "in brackets are from elsewhere; the leaky ones saw their own targets.</p>"
     )
     return said + table(head, rows, first=True)
 
 
 def _law(metrics: dict[str, Any], plots: Tables) -> str:
-    law = plots["law"]
-    longer = plots.get("contexts", law[:0])
-    both = pd.concat([law, longer], ignore_index=True)
+    law, longer = plots["law"], plots["contexts"]
+    theory = longer["series"] == "primes told apart"
+    # Windows tell the rest of what stretches begin with, with smaller errors.
+    beyond = longer[~theory & (longer["known"] > law["known"].max())]
 
     def known(axes: Axes) -> None:
-        far = both[both["nll"] > -20]
-        lines(axes, far, "known", "nll", "se")
+        lines(axes, pd.concat([law, beyond]), "known", "nll", "se")
+        bound = longer[theory]
+        axes.plot(bound["known"], bound["nll"], color="0.6", linewidth=4, alpha=0.5, zorder=0)
+        axes.annotate("primes told apart", (bound["known"].iloc[-1], bound["nll"].iloc[-1]))
         axes.set(xscale="log", xlabel="spacings known", ylabel="NLL (nats a spacing)")
 
     found = draw(
@@ -271,7 +276,7 @@ def _intervals(metrics: dict[str, Any], plots: Tables) -> str:
         pit = plots["pit"]
         left.fill_between(pit["pit"], pit["low"], pit["high"], color="0.85", label="99 % band")
         left.plot(pit["pit"], pit["density"], color="black", marker="o", markersize=3)
-        left.set(xlabel="PIT", ylabel="density", ylim=(0, None))
+        left.set(xlabel="PIT", ylabel="density", ylim=(0, 1.25))
         left.legend(frameon=False)
         reliable = plots["reliability"]
         right.plot(reliable["nominal"], 100 * reliable["excess"], color="black")
@@ -320,15 +325,25 @@ def _rollout(metrics: dict[str, Any], plots: Tables) -> str:
     head = ["forecaster", "context", "trajectories", *(f"Err@{h}" for h in horizons)]
     text = said + table(head, rows)
 
-    def growth(axes: Axes) -> None:
-        lines(axes, plots["rollout"], "h", "err")
-        axes.set(xscale="log", yscale="log", xlabel="steps h", ylabel="Err@h (mean spacings)")
-        axes.set_ylim(bottom=1e-6)
+    def growth(*panels: Axes) -> None:
+        name = plots["rollout"]["series"].str.extract(r"^(.*?)(?:, (\d+))?$")
+        frame = plots["rollout"].assign(series=name[0], context=name[1])
+        looks = {series: i for i, series in enumerate(next(iter(found.values())))}
+        for axes, context in zip(panels, found, strict=True):
+            here = frame[frame["context"].eq(context) | frame["context"].isna()]
+            here = here.sort_values("series", key=lambda s: s.map(looks), kind="stable")
+            lines(axes, here, "h", "err", legend=axes is panels[0])
+            axes.set(
+                xscale="log", yscale="log", xlabel="steps h", title=f"{context} spacings given"
+            )
+            axes.set_ylim(1e-6, 1)
+        panels[0].set_ylabel("Err@h (mean spacings)")
 
     text += draw(
         growth,
-        "Error growth. Always saying 1 does not drift: zeros are rigid, and their error is the "
+        "Error growth. Always saying 1 does not drift: zeros are rigid, and its error is the "
         "square root of the number variance. Whoever knows the low primes stays below it for good.",
+        panels=len(found),
     )
     if "statistics" in plots:
         kept = plots["statistics"]

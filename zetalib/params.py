@@ -327,11 +327,15 @@ class Diagnose(Section):
     seed: Count  # of those
 
 
+Skipped = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Baselines(Section):
     """Forecasters that are no networks, on the same targets."""
 
     skip_lowest: Annotated[float, Field(ge=0, lt=1)]  # of the training windows, not fitted to
     ar_orders: Annotated[list[Positive], Field(min_length=1)]  # the best in the training range wins
+    ar_skips: Annotated[list[Skipped], Field(min_length=1)]  # instead of skip_lowest, as above
     height_places: Annotated[list[Positive], Field(min_length=1)]  # of AR in height, as above
     gaps: Positive  # that the sine process looks back on
     explicit_every: Positive  # of so many windows one is forecast by the explicit formula

@@ -267,15 +267,28 @@ def scale_mixture(
 
 
 def chosen(
-    fit: Callable[[Windows, int], Rival], windows: Windows, candidates: Iterable[int]
-) -> tuple[int, Rival]:
-    """The candidate that forecasts the top fifth of `windows` best when fitted below it.
+    fit: Callable[[Windows, int], Rival],
+    windows: Windows,
+    candidates: Iterable[int],
+    skips: Iterable[float],
+) -> tuple[int, Windows]:
+    """The candidate, and the windows to fit it to, that forecast best above where they were fitted.
 
-    Returns it with the forecaster fitted to all of `windows`.
+    As the tail lies above the training range: the top tenth of `windows` is forecast (every fourth
+    of it), a twentieth below it left out, and what is below that fitted to, without so great a
+    share of the lowest as `skips` says. What the best share leaves of all windows is returned.
     """
-    split = len(windows) * 4 // 5
-    below, above = windows[:split], windows[split:]
+    count = len(windows)
+    above, below = windows[count * 9 // 10 :: 4], windows[: count * 17 // 20]
     y = targets(above)
-    nll = {c: -float(fit(below, c)(above).logpdf(y).mean()) for c in candidates}
-    best = min(nll, key=lambda c: nll[c])
-    return best, fit(windows, best)
+    nll = {
+        (c, skip): -float(fit(_top(below, skip), c)(above).logpdf(y).mean())
+        for c in candidates
+        for skip in skips
+    }
+    best, skip = min(nll, key=lambda pair: nll[pair])
+    return best, _top(windows, skip)
+
+
+def _top(windows: Windows, skip: float) -> Windows:
+    return windows[int(len(windows) * skip) :]

@@ -37,10 +37,10 @@ def number_variance(spacing: Floats, lengths: Floats) -> Curve:
     return spectra.in_blocks(lengths, np.stack(found))
 
 
-def form_factor(spacing: Floats) -> Curve:
+def form_factor(spacing: Floats, interval: int) -> Curve:
     """:func:`zetalib.spectra.form_factor` over whole intervals within trajectories."""
-    tau = np.arange(1, int(TAU * INTERVAL) + 1) / INTERVAL
-    found = [spectra.structure(spectra.positions(s), tau, INTERVAL) for s in spacing]
+    tau = np.arange(1, int(TAU * interval) + 1) / interval
+    found = [spectra.structure(spectra.positions(s), tau, interval) for s in spacing]
     return spectra.in_blocks(tau, np.concatenate(found))
 
 
@@ -49,20 +49,23 @@ def statistics(predicted: Floats, true: Floats) -> pd.DataFrame:
 
     Parameters
     ----------
-    predicted, true : shape (trajectories, h), h above `INTERVAL` by a few
+    predicted, true : shape (trajectories, h)
+        Where the shortest is shorter than `INTERVAL`, so are the intervals looked at.
 
     Returns
     -------
     DataFrame
         Columns: statistic, x, value, error (NaN of theory), series (sampled, zeros, GUE, Poisson).
     """
-    lengths = np.geomspace(0.25, INTERVAL, 17)
-    lags = np.arange(1, LAGS + 1)
+    shortest = min(float(predicted.sum(1).min()), float(true.sum(1).min()))
+    interval = max(min(INTERVAL, int(0.9 * shortest)), 1)
+    lengths = np.geomspace(0.25, interval, 17)
+    lags = np.arange(1, min(LAGS, predicted.shape[1] // 2) + 1)
     estimates: dict[str, Callable[[Floats], Curve]] = {
         "density": density,
-        "autocorrelation": lambda s: spectra.autocorrelation(s, LAGS),
+        "autocorrelation": lambda s: spectra.autocorrelation(s, len(lags)),
         "number variance": lambda s: number_variance(s, lengths),
-        "form factor": form_factor,
+        "form factor": lambda s: form_factor(s, interval),
     }
     theory: dict[str, tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]] = {
         "density": (
@@ -75,7 +78,7 @@ def statistics(predicted: Floats, true: Floats) -> pd.DataFrame:
         ),
         "number variance": (GUE.number_variance, spectra.POISSON.number_variance),
         "form factor": (
-            lambda t: spectra.finite_form_factor(GUE.pair_correlation, t, INTERVAL),
+            lambda t: spectra.finite_form_factor(GUE.pair_correlation, t, interval),
             np.ones_like,
         ),
     }
