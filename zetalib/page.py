@@ -355,10 +355,11 @@ def _rollout(metrics: dict[str, Any], plots: Tables) -> str:
                 lines(axes, of, "x", "value", legend=axes is panels[0])
                 axes.set(xlabel=name)
 
+        told = (f"{name} {x:.2g}" for name, x in metrics["evaluate"]["kept"].items())
         caption = (
             "Do sampled trajectories keep the statistics of the zeros? Solid and dashed lines "
+            f"would lie on one another. Departures in units of GUE's own: {', '.join(told)}."
         )
-        caption += "should lie on one another; GUE and Poisson are beside them."
         text += draw(statistics, caption, (9.2, 2.8), len(names))
     return text
 
