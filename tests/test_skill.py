@@ -139,7 +139,3 @@ def test_a_rival_scored_on_some_is_compared_on_those(tmp_path):
     assert metrics["wide"]["by_known"][64]["targets"] == 10
     both = scores["wide"].nll[kept & (skill.position(20, 65)[scores["wide"].index] < 48)]
     assert later == pytest.approx(both.mean())
-
-
-def test_skill_is_what_is_taken_away():
-    assert skill.skill(0.25, 1.0) == 0.75

@@ -233,8 +233,3 @@ def compare(
             for k, part in by_known.items()
         ]
     return metrics, pd.DataFrame(law)
-
-
-def skill(score: float, reference: float) -> float:
-    """1 - score / reference: the share of a positive score that a forecaster takes away."""
-    return 1 - score / reference
