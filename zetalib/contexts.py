@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from zetalib import inversion, rivals, skill
+from zetalib import inversion, rivals, skill, window
 from zetalib.errors import ZetaError
 from zetalib.explicit import density, unresolved
 from zetalib.window import Windows
@@ -53,7 +53,14 @@ def stretches(
         problem = f"{number} stretches of {targets} targets in {last - first + targets} spacings"
         raise ZetaError("params.yaml: contexts", problem, "Take fewer, or more zeros.")
     place = torch.linspace(first, last, number, dtype=torch.float64).round().long()
-    return record.cuts(place + targets - 1 - context, context + 1)
+    start = place + targets - 1 - context
+    cell, offset = start // length, start % length
+    gamma = record.gamma[cell]
+    return Windows(
+        record.spacing.flatten()[start[:, None] + torch.arange(context + 1)],
+        record.n[cell] + offset,
+        gamma + offset / window.density(gamma),
+    )
 
 
 def explicit_formula(stretch: Windows, targets: int) -> dict[str, Any]:

@@ -69,20 +69,11 @@ class Windows:
             Spacings of the record before each cut; its height is that of the last window's start
             and as many mean spacings as lie between.
         """
-        return rounded_height(self.gamma if starts is None else self.cuts(starts, 0).gamma)
-
-    def cuts(self, starts: torch.Tensor, length: int) -> Windows:
-        """Stretches of `length` spacings of the record that the windows form.
-
-        Parameters
-        ----------
-        starts : int64 tensor
-            Spacings of the record before each.
-        """
+        if starts is None:
+            return rounded_height(self.gamma)
         number, offset = starts // self.spacing.shape[1], starts % self.spacing.shape[1]
         gamma = self.gamma[number]
-        spacing = self.spacing.flatten()[starts[:, None] + torch.arange(length)]
-        return Windows(spacing, self.n[number] + offset, gamma + offset / density(gamma))
+        return rounded_height(gamma + offset / density(gamma))
 
 
 def density(height: torch.Tensor) -> torch.Tensor:
