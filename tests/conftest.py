@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 from zetalib import experiments, fixed, manifest, platt, siegel, unfold
 from zetalib.platt import Block, Header
@@ -18,6 +19,13 @@ PLATT = Path(__file__).parent / "data" / "zeros_14.dat"  # LMFDB's own file
 def pytest_collection_modifyitems(items):
     """The file that takes longest goes first, so that two workers end together."""
     items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+
+
+@pytest.fixture
+def one_blas_thread():
+    """As in `inversion.together`: with several, BLAS adds in another order."""
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 @pytest.fixture

@@ -13,11 +13,7 @@ from zetalib import explicit, unfold
 from zetalib.errors import ZetaError
 from zetalib.explicit import CELL, CENTRES, EDGES, SMOOTHING, Smoothing
 
-
-@pytest.fixture(autouse=True)
-def one_blas_thread():
-    with threadpool_limits(1, "blas"):
-        yield
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import pytest
 from conftest import zeros
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from threadpoolctl import threadpool_limits
 
 from zetalib import inversion, siegel, unfold
 from zetalib.errors import ZetaError
@@ -16,11 +15,7 @@ from zetalib.inversion import WIDTH, Coasting, Follower, Known
 HEIGHT = 300_000
 
 
-@pytest.fixture(autouse=True)
-def one_blas_thread():
-    """As in `together`: with several, BLAS adds in another order."""
-    with threadpool_limits(1, "blas"):
-        yield
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
 
 @pytest.fixture(scope="module")
