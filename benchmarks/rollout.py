@@ -27,7 +27,7 @@ from zetalib.forecasts import next_spacing
 from zetalib.mixture import Mixture
 from zetalib.rollout import Floats, Forecaster
 
-MODELS = ("data/results/E0-small-1337/model", "data/results/arithmetic-small-1337/model")
+MODELS = ("data/results/E0-small-1337/model", "data/results/arithmetic-small-42/model")
 CONTEXT = 128
 
 
@@ -63,6 +63,7 @@ class Rollouts:
             self.steps,
             "mean",
             longest=self.network.context,
+            batch=run.batch if isinstance(run, Decoder) else None,
         )
         return time.process_time() - began
 

@@ -58,6 +58,18 @@ def test_forecasts_are_those_of_a_whole_pass(positions, of_memory, defaults):
         assert_same(built, Decoder(built), forecasts.next_spacing(built))
 
 
+def test_some_at_a_time_is_all_at_once(defaults):
+    built = network(defaults, {"positions": "arithmetic", "lags": 3}, {"kind": "none"})
+    assert Decoder(built).batch == 32
+    whole, parts = (
+        rollout.rollout(
+            Decoder(built), contexts(), HEIGHTS, 6, "mean", longest=built.context, batch=batch
+        )
+        for batch in (None, 2)
+    )
+    assert parts == pytest.approx(whole, abs=1e-5)
+
+
 @pytest.mark.parametrize("positions", ["learned", "arithmetic"])
 def test_also_of_a_model_that_starts_from_the_inversion(positions, defaults):
     of_model = {"positions": positions, "inversion": True, "lags": 3}

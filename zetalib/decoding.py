@@ -26,6 +26,10 @@ from zetalib.positions import Rotation, height_offsets, log_height, rotate
 
 Floats = NDArray[np.float64]
 
+# Trajectories whose keys fit a core's share of the cache: twice as fast as from memory. With the
+# inversion, what is not attention would weigh more for it.
+TOGETHER = 32
+
 
 class Decoder:
     """A model as a function of contexts (B, T) and heights (B,): mixtures (B, K) of what follows.
@@ -45,6 +49,11 @@ class Decoder:
         self.network, self.coasting = network.eval(), coasting
         self.device = next(network.parameters()).device
         self._before = np.empty((0, 0))
+
+    @property
+    def batch(self) -> int | None:
+        """Trajectories best rolled out at a time; None: all."""
+        return TOGETHER if self.coasting is None else None
 
     @torch.no_grad()
     def __call__(self, contexts: Floats, heights: Floats) -> Mixture:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from zetalib import atomic, conformal, explicit, params, rollout, score, skill, trajectories
+from zetalib.decoding import Decoder
 from zetalib.forecasts import Forecasts
 from zetalib.inversion import together
 from zetalib.rivals import levinson
@@ -117,11 +118,12 @@ def rollouts(
     # What a block holds reaches as far as a stretch does, where ten blocks can be had.
     size = math.ceil(stretch.shape[1] * p.trajectories / len(spacing))
     block = skill.blocks(p.trajectories, max(1, min(size, p.trajectories // 10)))
+    batch = forecaster.batch if isinstance(forecaster, Decoder) else None
     found = []
     for context in sorted(p.contexts, reverse=True):  # the longest first: it solves the others too
         known, true = stretch[:, :context], stretch[:, context : context + horizon]
         run = functools.partial(
-            rollout.rollout, forecaster, known, heights, horizon, longest=longest
+            rollout.rollout, forecaster, known, heights, horizon, longest=longest, batch=batch
         )
         predicted = {
             "mean fed back": run("mean"),

@@ -7,6 +7,7 @@ the end of the context (Reference 1.4).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -66,6 +67,7 @@ def rollout(
     feedback: Literal["mean", "sample"],
     rng: np.random.Generator | None = None,
     longest: int | None = None,
+    batch: int | None = None,
 ) -> Floats:
     """Predicted spacings, shape (trajectories, horizon), over contexts that grow by them.
 
@@ -79,9 +81,14 @@ def rollout(
     feedback : what is fed back, the mixture's mean or a draw from it (needs `rng`)
     longest : what the forecaster takes, spacings
         A context that has grown to so many keeps its newer half (rounded down).
+    batch : trajectories rolled out before the next; None: all at once
     """
     if feedback == "sample" and rng is None:
         raise ValueError("sampled feedback needs a random generator")
+    if batch is not None:
+        parts = [slice(i, i + batch) for i in range(0, len(contexts), batch)]
+        some = partial(rollout, forecaster, horizon=horizon, feedback=feedback, rng=rng)
+        return np.concatenate([some(contexts[p], heights[p], longest=longest) for p in parts])
     window, predicted = contexts, np.empty((len(contexts), horizon))
     forecasters = [forecaster] * horizon if callable(forecaster) else forecaster
     for h in range(horizon):
