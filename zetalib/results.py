@@ -25,6 +25,7 @@ import numpy as np
 import safetensors.numpy
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 
 from zetalib import (
     atomic,
@@ -37,6 +38,7 @@ from zetalib import (
     params,
     remedies,
     score,
+    skill,
     train,
     window,
 )
@@ -51,6 +53,7 @@ WINDOWS = Path("data/windows")
 INVERTED = Path("data/inversion")
 PERTURBED_FROM = 40  # inputs from here on are exchanged to see which forecasts move
 PERTURBED_WINDOWS = 16
+BLOCK, BLOCKS = 4, 10  # windows in a block of the bootstrap at most; blocks at least
 # Values are in the key themselves; these modules decide no number besides.
 _NO_NUMBERS = {"params", "errors", "atomic", "__init__"}
 
@@ -179,7 +182,7 @@ def execute(run: Run, log: Log = print) -> dict[str, Any]:
         "command": run.command,
         "params": run.params.model_dump(include=set(_DECIDING)),
         **{name: training[name] for name in training if name != "key"},
-        **scores(model.load(folder / "model", _known(run.params.model)[0]), tail, run.params),
+        **scores(model.load(folder / "model", _known(run.params)[0]), tail, run.params),
     }
     atomic.write_json(run.record, record)
     s = record["scores"]
@@ -198,7 +201,7 @@ def _trained(run: Run, fit: Windows, key: str, log: Log) -> Path:
             return found.parent
     p, folder = run.params, run.scratch
     checkpoint = folder / "train.pt"
-    known, solved = _known(p.model)
+    known, solved = _known(p)
     solving = 0.0
     if p.model.inversion and not solved:
         log("solving the windows to train on: the invert stage left none")
@@ -221,10 +224,14 @@ def _trained(run: Run, fit: Windows, key: str, log: Log) -> Path:
     return folder
 
 
-def _known(p: params.Model) -> tuple[inversion.Known, bool]:
-    """What the invert stage solved, and whether there was any; others are solved as they come."""
-    paths = sorted(INVERTED.glob("*.safetensors")) if p.inversion else []
-    return inversion.load(*paths), bool(paths)
+def _known(p: params.Params) -> tuple[inversion.Known, bool]:
+    """What the invert stage solved, if anything in windows so long; others are as they come."""
+    long = []
+    for path in sorted(INVERTED.glob("*.safetensors")) if p.model.inversion else []:
+        with safe_open(path, "numpy") as file:
+            if file.get_slice("spacing").get_shape()[1] == p.window.length - 1:
+                long.append(path)
+    return inversion.load(*long), bool(long)
 
 
 def _solve(known: inversion.Known, windows: Iterable[Windows], folder: Path) -> float:
@@ -258,12 +265,23 @@ def scores(network: model.SpacingMDN, tail: Windows, p: params.Params) -> dict[s
             "mae": float(np.abs(found.y - 1).mean()),
             "err": evaluate.at_horizons(rolled.errors("always 1").mean(0), p.evaluate),
         },
+        "skill": _skill(found, tail),
         "perturbation": {
             "from": first,
             "moves": moves(network, tail[:PERTURBED_WINDOWS], first).tolist(),
         },
         **_tuned(network),
     }
+
+
+def _skill(found: forecasts.Forecasts, tail: Windows) -> dict[str, Any]:
+    """Scores with errors over blocks of windows; by height and by spacings known."""
+    count, length = tail.spacing.shape
+    block = min(BLOCK, count // BLOCKS)
+    scores = {"": skill.by_target(found.mixture, found.y)}
+    table = skill.compare(scores, count, length, block)[0][""]
+    table |= {by: {str(k): v for k, v in table[by].items()} for by in ("by_height", "by_known")}
+    return {name: value for name, value in table.items() if name != "behind"}
 
 
 def _tuned(network: model.SpacingMDN) -> dict[str, Any]:
