@@ -106,3 +106,10 @@ def test_equal_runs_leave_equal_pages(text):
 def test_every_series_has_a_look_of_its_own():
     looks = {(dash, mark) for _, dash, mark in page.STYLES}
     assert len(looks) == len(page.STYLES) == len({color for color, _, _ in page.STYLES})
+
+
+def test_what_could_not_be_compared_is_said_and_left_out():
+    found = {"reason": "no explicit formula so low", "targets": 9, "layers": None}
+    report = {"operator": found | {"correlations": {"explicit formula": None, "inversion": None}}}
+    text = page._operator({"laws": report}, {})
+    assert text == "<p>no explicit formula so low</p>"

@@ -451,21 +451,24 @@ def _operator(metrics: dict[str, Any], plots: Tables) -> str:
     if "laws" not in metrics:
         return ""
     found = metrics["laws"]["operator"]
-    if not found.get("correlations"):
-        return f"<p>{html.escape(str(found.get('reason') or ''))}</p>"
-    rows: list[list[object]] = []
-    for beside, kinds in found["correlations"].items():
-        cells = [number(kinds[k]["value"], 4, kinds[k]["se"]) for k in kinds]
-        rows.append([beside, *cells])
-    head = ["the network's mean beside", *next(iter(found["correlations"].values()))]
-    text = "<p>Correlation of the forecasts over "
-    text += f"{found['targets']} late targets of the calibration split.</p>"
-    text += table(head, rows)
-    layers = [[part["of"], number(part["r2"]), f"{part['p']:.2g}"] for part in found["layers"]]
-    text += (
-        "<p>How much of the explicit formula's forecast a linear reader finds in each layer:</p>"
-    )
-    text += table(["states", "R², held out", "p"], layers)
+    text = f"<p>{html.escape(found['reason'])}</p>" if found["reason"] else ""
+    compared = {name: kinds for name, kinds in (found["correlations"] or {}).items() if kinds}
+    if compared:
+        rows = [
+            [name, *(number(kind["value"], 4, kind["se"]) for kind in kinds.values())]
+            for name, kinds in compared.items()
+        ]
+        head = ["the network's mean beside", *next(iter(compared.values()))]
+        text += "<p>Correlation of the forecasts over "
+        text += f"{found['targets']} late targets of the calibration split.</p>"
+        text += table(head, rows)
+    if found["layers"]:
+        layers = [[part["of"], number(part["r2"]), f"{part['p']:.2g}"] for part in found["layers"]]
+        text += (
+            "<p>How much of the explicit formula's forecast a linear reader finds in each layer:"
+            "</p>"
+        )
+        text += table(["states", "R², held out", "p"], layers)
     if "laws/gain" in plots:
         gain = plots["laws/gain"]
 
