@@ -10,7 +10,8 @@ def main() -> None:
     fit, tail = (window.load("data/windows", split) for split in ("train", "val"))
     near = fit[int(len(fit) * b.skip_lowest) :]
     order, nearest = rivals.chosen(rivals.fit_ar, fit, b.ar_orders, b.ar_skips)
-    places, _ = rivals.chosen(rivals.fit_ar_in_height, fit, b.height_places, [b.skip_lowest])
+    reachable = sorted({min(places, rivals.reach(fit)) for places in b.height_places})
+    places, _ = rivals.chosen(rivals.fit_ar_in_height, fit, reachable, [b.skip_lowest])
     entrants = {
         "marginal": rivals.fit_marginal(near),
         "GUE surmise": rivals.surmise(),

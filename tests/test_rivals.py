@@ -99,6 +99,13 @@ def test_ar_in_height_follows_a_frequency_where_the_density_is_another():
     assert by_height < 0.65 * by_index and by_height < 0.3 * nothing
 
 
+def test_the_last_targets_reach_as_far_as_is_said():
+    data = wave(np.linspace(1e5, 9e5, 31), 0)
+    places = rivals.reach(data)
+    have = np.array([looked[1] >= places for looked in rivals._looks(data, 1)])
+    assert places % 8 == 0 and have[:, -14:].all() and not have[-1, :-32].any()
+
+
 def test_too_few_targets_for_the_places_are_refused():
     with pytest.raises(ValueError, match="places behind them"):
         rivals.fit_ar_in_height(ar2(2), 256)

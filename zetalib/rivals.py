@@ -174,6 +174,12 @@ def fit_ar_in_height(windows: Windows, places: int, every: int = 8) -> Rival:
     return forecast
 
 
+def reach(windows: Windows, every: int = 8) -> int:
+    """Places behind the last zero the last eighth of each window has, a multiple of `every`."""
+    steps = (windows.spacing.shape[1] - 1) / (STEP * density(windows.heights()))
+    return int(steps.min() * 7 / 8) // every * every
+
+
 def _looks(windows: Windows, places: int) -> Iterable[tuple[Floats, NDArray[np.int64], Floats]]:
     """What AR in height sees, window by window.
 
