@@ -25,7 +25,7 @@ from scipy import stats
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
-from zetalib import explicit, inversion, window
+from zetalib import contexts, explicit, inversion, window
 from zetalib.gridded import Gridded
 
 Floats = NDArray[np.float64]
@@ -40,22 +40,17 @@ BATCH = 16  # stretches at a time
 def places(fit: bool, context: int | None, number: int, targets: int) -> tuple[Floats, Floats]:
     """Stretches (M, T), the last spacing a target, and the heights told of their first zeros."""
     splits = [window.load("data/windows", name) for name in window.SPLITS]
-    length = splits[0].spacing.shape[1]
-    record = torch.cat([split.spacing.flatten() for split in splits]).numpy()
-    gamma = torch.cat([split.gamma for split in splits])
-    end = len(splits[0]) * length if fit else len(record)
-    begin = end - (TOP if fit else len(splits[2])) * length
+    record, end = contexts.joined(splits), len(splits[0])
+    part = (end - TOP, end) if fit else (end + len(splits[1]), sum(map(len, splits)))
     if context is None:
-        whole = (end - begin) // length
-        chosen = np.unique(np.linspace(0, whole - 1, min(number, whole)).round().astype(int))
-        starts, size = begin + length * chosen, length
+        found = record[slice(*part)]
+        chosen = np.unique(np.linspace(0, len(found) - 1, min(number, len(found))).round())
+        spacing, height = found.spacing[chosen.astype(int)], found.gamma[chosen.astype(int)]
     else:
-        starts = np.linspace(begin, end - targets, number).round().astype(int) + targets - 1
-        starts, size = starts - context, context + 1
-    cell, offset = torch.tensor(starts // length), torch.tensor(starts % length)
-    height = gamma[cell] + offset / window.density(gamma[cell])
+        found = contexts.stretches(record, part, context, number, targets)
+        spacing, height = found.spacing, found.gamma
     told = torch.round(height / BLUR) * BLUR if fit else window.rounded_height(height)
-    return record[starts[:, None] + np.arange(size)], told.numpy()
+    return spacing.numpy(), told.numpy()
 
 
 def likelihoods(

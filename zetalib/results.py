@@ -30,6 +30,7 @@ from safetensors import safe_open
 from zetalib import (
     atomic,
     batches,
+    contexts,
     evaluate,
     experiments,
     forecasts,
@@ -129,8 +130,7 @@ def splits(p: params.Window, stand_in: bool, folder: Path = WINDOWS) -> tuple[Wi
     if not stand_in:
         return recut(fit, p.length), recut(window.load(folder, "val"), p.length)
     above = window.load(folder, "calibration")
-    both = [torch.cat([getattr(fit, f), getattr(above, f)]) for f in ("spacing", "n", "gamma")]
-    below = recut(Windows(*both), p.length)
+    below = recut(contexts.joined([fit, above]), p.length)
     sizes = window.split_sizes(len(below), p)
     return below[: sizes["train"]], below[len(below) - sizes["val"] :]
 
