@@ -30,7 +30,8 @@ def workspace(folder, **changes):
     """A folder in which the train stage can run on small windows."""
     content = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
     whole = experiments.resolve("network-only", None, ROOT / "experiments", ROOT / "params.yaml")
-    m, _, _, t = small(whole, steps=200, eval_every=40, checkpoint_every=5, **changes)
+    how = {"steps": 200, "eval_every": 40, "checkpoint_every": 5, "device": "cpu", **changes}
+    m, _, _, t = small(whole, **how)
     content["model"], content["train"] = m.model_dump(), t.model_dump()
     content["invert"] = whole.invert.model_dump()
     folder.mkdir()
