@@ -21,7 +21,8 @@ from zetalib.distributed import Group
 from zetalib.errors import ZetaError
 from zetalib.window import save_tensors
 
-ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+PATHS = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+ENV = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
 TRAIN = [sys.executable, "-m", "pipeline.train"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipeline.train"]  # fmt: skip
 

@@ -163,7 +163,7 @@ def test_a_batch_is_what_its_starts_say(tmp_path, defaults, monkeypatch):
 
     def spy(self, spacing, height, **options):
         if self.training:
-            seen.append(spacing.clone())
+            seen.append(spacing.cpu())
         return forward(self, spacing, height, **options)
 
     monkeypatch.setattr(train.SpacingMDN, "forward", spy)
@@ -212,6 +212,7 @@ def test_a_budget_ends_the_run_with_the_decay_done(tmp_path, defaults):
 def test_what_was_seen_too_often_is_said_less_surely(tmp_path, defaults):
     """Few windows, many times: sigma grows, the dev slice gains, and the file keeps it."""
     changes = {"steps": 400, "skip_lowest": 0.7, "dev_fraction": 0.25, "schedule": "constant"}
+    changes["device"] = "cpu"
     bare, _ = run(defaults, tmp_path, "bare", rescale=False, **changes)
     found, log = run(defaults, tmp_path, "rescaled", rescale=True, **changes)
     assert bare.model.spread == 1
@@ -293,8 +294,8 @@ def test_averaged_weights_are_those_of_the_definition(defaults):
 
 
 def test_the_average_is_what_is_evaluated_and_returned(tmp_path, defaults):
-    last, _ = run(defaults, tmp_path, "last", schedule="constant")
-    mean, _ = run(defaults, tmp_path, "mean", schedule="constant", ema=0.9)
+    last, _ = run(defaults, tmp_path, "last", schedule="constant", device="cpu")
+    mean, _ = run(defaults, tmp_path, "mean", schedule="constant", ema=0.9, device="cpu")
     assert not same(last.model, mean.model)
     assert [p.train_nll for p in last.curve] == [p.train_nll for p in mean.curve]
     _, dev = batches.split_dev(windows(), small(defaults)[-1])
@@ -384,7 +385,7 @@ def test_an_old_gpu_is_not_compiled_for(defaults, monkeypatch):
 
 
 def test_log_lines_are_those_of_the_reference(tmp_path, defaults):
-    _, log = run(defaults, tmp_path, usd_per_hour=2.0)
+    _, log = run(defaults, tmp_path, usd_per_hour=2.0, device="cpu")
     text = "\n".join(log)
     assert "device: CPU" in text and "GiB" in text and "batch 8 windows of 32" in text
     assert '"entropy_reg": 0.005' in text and '"seed": 1337' in text

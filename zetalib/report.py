@@ -62,9 +62,10 @@ SECTIONS: list[tuple[str, str, str, tuple[str, ...]]] = [
     ),
 ]
 LONGER = (
-    "Networks of the published size. `inversion` solved its training windows within the run; the"
-    " figure counts that time, the column of minutes does not.\n\n"
-    "![Learning curves against time on the cores](curves.svg)"
+    "Networks of the published size (6 layers, 8 heads, width 256), trained side by side for the"
+    " same time on {devices}. `inversion` solved its training windows within the run; the figure"
+    " counts that time, the column of minutes does not.\n\n"
+    "![Learning curves against time](curves.svg)"
 )
 HEAD = ["experiment", "size", "seeds", "NLL", "MAE", "CRPS", "RMSE", "PIT mean / std / KS"]
 HEAD += [f"Err@{h}" for h in HORIZONS]
@@ -92,12 +93,18 @@ def page(records: list[Record]) -> str:
         lines += ["", f"## {title}", "", text, "", *_table(chosen, yardsticks=group == "family")]
         lines += _tuned(chosen)
     longer = [r for r in records if r["size"] == LONG]
-    lines += ["", "## Longer runs", "", LONGER, "", *_table(longer)]
+    text = LONGER.format(devices=_devices(longer))
+    lines += ["", "## Longer runs", "", text, "", *_table(longer)]
     shown = {group for group, *_ in SECTIONS}
     others = [r for r in records if r["size"] != LONG and r["group"] not in shown]
     if others:
         lines += ["", "## Other experiments", "", *_table(others)]
     return "\n".join(lines) + "\n"
+
+
+def _devices(records: list[Record]) -> str:
+    """What records were trained on, in words."""
+    return " and ".join(sorted({r["device"] for r in records})) or "a GPU"
 
 
 def _table(records: list[Record], yardsticks: bool = False) -> list[str]:
@@ -241,7 +248,7 @@ def draw_curves(records: list[Record], path: str | Path) -> None:
                 label = record["experiment"] if i == 0 else None
                 nll = [point["dev_nll"] for point in curve]
                 axes.plot(minutes, nll, style, color=color, label=label)
-        axes.set(xlabel="minutes of one core", ylabel="NLL on the dev slice (nats a spacing)")
+        axes.set(xlabel=f"minutes on {_devices(longer)}", ylabel="NLL on the dev slice (nats a spacing)")
         axes.set_title(
             "Learning curves at the published size. The inversion starts late, when its windows\n"
             "are solved, and far below what the baseline comes to.",
