@@ -1,17 +1,19 @@
 """Stage calibrate: conformal adjustments from the calibration split alone."""
 
-from zetalib import atomic, conformal, forecasts, inversion, model, params, window
+from zetalib import atomic, conformal, evaluate, forecasts, inversion, model, params, window
 from zetalib.errors import run_stage
 
 
 def main() -> None:
-    p = params.load().calibrate
-    found = forecasts.forecast(
-        model.load("data/model", inversion.load("data/inversion/calibration.safetensors")),
-        window.load("data/windows", "calibration"),
-    )
+    whole = params.load()
+    p = whole.calibrate
+    network = model.load("data/model", inversion.load("data/inversion/calibration.safetensors"))
+    windows = window.load("data/windows", "calibration")
+    found = forecasts.forecast(network, windows)
     raw = {str(level): conformal.interval(found.mixture, level) for level in p.levels}
     calibrator = conformal.calibrate(raw, found.y, p.classes, p.step)
+    samples, truth = evaluate.ahead(windows, network, whole.evaluate, p)
+    calibrator = calibrator.with_ahead(samples, truth)
     forecasts.write("data/forecasts/calibration.parquet", found, "calibration")
     atomic.write_json("data/calibrator.json", calibrator.model_dump())
     held_out = conformal.held_out(raw, found.y, p.classes, p.step)

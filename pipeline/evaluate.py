@@ -45,6 +45,9 @@ def main() -> None:
     calibrator = conformal.read("data/calibrator.json")
     metrics["coverage"], covered = coverage.report(found, windows, calibrator, p.baselines.block)
     plots |= covered
+    metrics["ahead"] = coverage.report_ahead(
+        *evaluate.ahead(windows, network, p.evaluate, p.calibrate), calibrator
+    )
     scores = {"network": skill.by_target(found.mixture, found.y)}
     scores |= skill.read("data/rivals.parquet")
     count, length = windows.spacing.shape

@@ -291,41 +291,48 @@ def walks(trajectories, seed, draws=100, horizon=5, sure=0.5):
     return h + steps.cumsum(2), h + true.cumsum(1)
 
 
-def test_intervals_ahead_are_quantiles_of_the_draws():
-    samples = np.arange(101.0)[None, :, None] * np.array([1.0, 10.0])
-    low, high = conformal.ahead(samples, 0.9)
-    assert np.allclose(low, [[5, 50]]) and np.allclose(high, [[95, 950]])
+def test_intervals_ahead_are_where_one_more_draw_would_fall():
+    """Of 19 draws the ends are those that a twentieth leaves outside with probability 0.1."""
+    low, high = conformal.ahead(np.arange(19.0)[None] * np.array([[1.0], [10.0]]), 0.9)
+    assert np.allclose(low, 0) and np.allclose(high, [18, 180])
+    rng = np.random.default_rng(0)
+    low, high = conformal.ahead(rng.standard_normal((20000, 19)), 0.9)
+    assert within((low, high), rng.standard_normal(20000)).mean() == pytest.approx(0.9, abs=0.01)
 
 
-def test_intervals_ahead_cover_at_each_horizon_once_adjusted():
+def test_intervals_ahead_cover_at_each_horizon_once_adjusted(calibrator):
     n = 1000
-    fitted = conformal.fit_ahead(*walks(n, 1), 0.9, classes=2)
+    samples, truth = walks(n, 1)
+    by = {str(h): samples[:, :, h] for h in range(5)}
+    fitted = calibrator.with_ahead(by, {h: truth[:, int(h)] for h in by})
     samples, truth = walks(n, 2)
-    found = conformal.report_ahead(samples, truth, fitted, 0.9)
-    ends = conformal.adjust_ahead(conformal.ahead(samples, 0.9), fitted)
-    allowed = noise(0.9, n, n)
     for h in range(5):
-        assert found["raw"][h]["coverage"] < 0.7
-        assert found["adaptive"][h]["coverage"] == pytest.approx(0.9, abs=allowed)
-        assert found["adaptive"][h]["width"] == pytest.approx(2 * found["raw"][h]["width"], rel=0.2)
-        for tiny in (0, 1):  # within those that are nearly known and those that are not
-            inside = within((ends[0][tiny::2, h], ends[1][tiny::2, h]), truth[tiny::2, h])
+        ends = fitted.intervals_ahead(samples[:, :, h], str(h), "0.9")
+        cover = {kind: within(e, truth[:, h]).mean() for kind, e in ends.items()}
+        assert cover["raw"] < 0.7
+        for kind in ("split", "adaptive"):
+            assert cover[kind] == pytest.approx(0.9, abs=noise(0.9, n, n))
+        widths = {kind: np.diff(e, axis=0).mean() for kind, e in ends.items()}
+        assert widths["adaptive"] == pytest.approx(2 * widths["raw"], rel=0.2)
+        for tiny in (0, 1):  # a factor serves those nearly known as well as those that are not
+            low, high = ends["adaptive"]
+            inside = within((low[tiny::2], high[tiny::2]), truth[tiny::2, h])
             assert inside.mean() == pytest.approx(0.9, abs=noise(0.9, n / 2, n / 2))
 
 
-def test_each_horizon_is_adjusted_by_its_own_targets():
+def test_each_horizon_is_adjusted_by_its_own_targets(calibrator, tmp_path):
     samples, truth = walks(400, 3, sure=1.0)
-    wrong = truth.copy()
-    wrong[:, 2] = 3 + 4 * (wrong[:, 2] - 3)
-    one = conformal.fit_ahead(samples, truth, 0.9)
-    two = conformal.fit_ahead(samples, wrong, 0.9)
-    assert [a == b for a, b in zip(one, two, strict=True)] == [True, True, False, True, True]
-    assert two[2].factors[0] > 3 * one[2].factors[0]
+    by = {str(h): samples[:, :, h] for h in range(5)}
+    right = {h: truth[:, int(h)] for h in by}
+    wrong = {**right, "2": 3 + 4 * (right["2"] - 3)}
+    one, two = (calibrator.with_ahead(by, true).ahead for true in (right, wrong))
+    assert [one[h] == two[h] for h in by] == [True, True, False, True, True]
+    assert two["2"]["0.9"].factors[0] > 3 * one["2"]["0.9"].factors[0]
+    atomic.write_json(tmp_path / "c.json", calibrator.with_ahead(by, right).model_dump())
+    assert conformal.read(tmp_path / "c.json").ahead == one
 
 
-def test_samples_and_truth_must_fit():
-    samples, truth = walks(50, 4)
-    with pytest.raises(ZetaError, match=r"truth of shape \(50, 4\)"):
-        conformal.fit_ahead(samples, truth[:, :4], 0.9)
-    with pytest.raises(ZetaError, match=r"samples of shape \(50, 5\)"):
-        conformal.report_ahead(samples[:, 0], truth, [], 0.9)
+def test_too_few_trajectories_for_a_level_are_refused(calibrator):
+    samples, truth = walks(8, 4)
+    with pytest.raises(ZetaError, match=r"level 0\.9 needs at least 10 targets, it has 8"):
+        calibrator.with_ahead({"1": samples[:, :, 0]}, {"1": truth[:, 0]})

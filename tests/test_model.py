@@ -194,3 +194,19 @@ def test_a_file_that_is_no_table_of_forecasts_is_refused(tmp_path):
     (tmp_path / "val.parquet").write_bytes(b"garbage")
     with pytest.raises(ZetaError, match=r"val\.parquet: not a table of forecasts"):
         forecasts.read(tmp_path / "val.parquet")
+
+
+def test_windows_are_looked_up_outside_what_is_compiled(defaults):
+    """Or every window of a batch would be a branch of its own, compiled anew."""
+    built = network(defaults, inversion=True, lags=3, components=4)
+    heights = torch.tensor([1.23e4, 9.99e5, 1.01e6, 1.13e6], dtype=torch.float64)
+    counters = torch._dynamo.utils.counters
+    torch.compiler.reset()
+    counters.clear()
+    compiled = torch.compile(built, backend="eager")
+    with torch.no_grad():
+        for seed in (0, 1, 2):
+            x = spacings(length=16, seed=seed)
+            for a, b in zip(built(x, heights), compiled(x, heights), strict=True):
+                assert torch.allclose(a, b)
+    assert counters["stats"]["unique_graphs"] <= 3

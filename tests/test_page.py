@@ -31,6 +31,7 @@ def metrics():
         },
         "evaluate": {
             "coverage": {"0.9": kinds},
+            "ahead": {"10": {"0.9": {"raw": covered | {"coverage": 0.321}, "split": covered}}},
             "constant": {"mae": 0.328},
             "rollout": {"128": {"mean fed back": err, "always 1": err}},
         },
@@ -94,6 +95,7 @@ def test_the_page_is_whole_and_needs_no_network(text):
 def test_the_page_says_what_the_metrics_say(text):
     assert "NLL −9.051(10) nats" in text
     assert "The strongest rival, a &lt; b, is 6.050(20) nats behind" in text
+    assert "<td>raw</td><td>32.1% ± 0.1%</td>" in text
     assert "<td>88.0% to 92.0%</td>" in text and "<td>0.082(2)</td>" in text
     assert text.index("<td>network</td>") < text.index("<td>a &lt; b</td>")
     assert "Published" not in text and "The published claims" not in text

@@ -22,7 +22,7 @@ point; our intervals are quantiles at hand, and an order statistic is all that i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Self
@@ -73,6 +73,7 @@ class Calibrator(BaseModel):
     targets: Annotated[int, Field(ge=1)]  # calibrated on
     step: Annotated[float, Field(gt=0)]  # of the online factors' logarithm
     levels: Annotated[dict[str, Fitted], Field(min_length=1)]  # by nominal coverage
+    ahead: dict[str, dict[str, Fitted]] = {}  # of rollouts: by horizon, by nominal coverage
 
     @model_validator(mode="after")
     def _are_levels(self) -> Self:
@@ -80,6 +81,21 @@ class Calibrator(BaseModel):
             if not 0 < float(key) < 1:
                 raise ValueError(f"level {key} is no probability")
         return self
+
+    def with_ahead(self, samples: Mapping[str, Floats], truth: Mapping[str, Floats]) -> Self:
+        """The same, and fitted at each horizon of rollouts too: :func:`fit_ahead`."""
+        fitted = {h: fit_ahead(samples[h], truth[h], self.levels) for h in samples}
+        return self.model_copy(update={"ahead": fitted})
+
+    def intervals_ahead(self, samples: Floats, horizon: str, level: str) -> dict[str, Interval]:
+        """Intervals of the zero `horizon` steps on: raw (:func:`ahead`), split, adaptive."""
+        raw, found = ahead(samples, float(level)), self.ahead[horizon][level]
+        low, high = raw
+        return {
+            "raw": raw,
+            "split": (low - found.adjustment, high + found.adjustment),
+            "adaptive": found.adaptive(raw),
+        }
 
     def intervals(self, raw: Interval, y: Floats, level: str) -> dict[str, Interval]:
         """Intervals of one level by kind: raw, split, adaptive, online.
@@ -269,65 +285,39 @@ def held_out(
 
 
 def ahead(samples: Floats, level: float) -> Interval:
-    """Central intervals of sampled trajectories for where the h-th next zero lies.
+    """Central intervals for where the h-th next zero lies: quantiles over draws.
 
     Parameters
     ----------
-    samples : shape (trajectories, draws, horizon)
-        Cumulative spacings, from the last zero known to the h-th next, in mean spacings.
+    samples : shape (trajectories, draws)
+        Cumulative spacings from the last zero known to the h-th next, in mean spacings.
 
     Returns
     -------
     Interval
-        Ends of shape (trajectories, horizon): quantiles over the draws.
+        Ends of shape (trajectories,). Of d draws the k-th smallest stands at k / (d + 1), so that
+        a truth that is one more draw is inside as often as said; beyond the ends, they are taken.
     """
     tail = (1 - level) / 2
-    low, high = np.quantile(samples, [tail, 1 - tail], axis=1)
+    low, high = np.quantile(samples, [tail, 1 - tail], axis=1, method="weibull")
     return low, high
 
 
-def fit_ahead(samples: Floats, truth: Floats, level: float, classes: int = 1) -> list[Fitted]:
-    """:func:`fit` at each horizon, from trajectories of the calibration split.
+def fit_ahead(samples: Floats, truth: Floats, levels: Iterable[str]) -> dict[str, Fitted]:
+    """:func:`fit` at one horizon by level, from trajectories of the calibration split.
+
+    One class of width: there are far fewer trajectories than single forecasts.
 
     Parameters
     ----------
-    samples : as :func:`ahead`
-    truth : shape (trajectories, horizon)
-        Cumulative true spacings.
+    samples : shape (trajectories, draws)
+        Cumulative spacings from the last zero known to the h-th next, in mean spacings.
+    truth : shape (trajectories,)
+        Of the true spacings.
 
     Raises
     ------
     ZetaError
-        If shapes do not fit, or as :func:`order_statistic`.
+        As :func:`order_statistic`.
     """
-    _check_shapes(samples, truth)
-    low, high = ahead(samples, level)
-    return [fit((low[:, h], high[:, h]), truth[:, h], level, classes) for h in range(low.shape[1])]
-
-
-def adjust_ahead(raw: Interval, fitted: list[Fitted]) -> Interval:
-    """Raw intervals of :func:`ahead` made adaptive, each horizon by what was fitted to it."""
-    low, high = raw
-    ends = [at.adaptive((low[:, h], high[:, h])) for h, at in enumerate(fitted)]
-    return np.stack([e[0] for e in ends], 1), np.stack([e[1] for e in ends], 1)
-
-
-def report_ahead(
-    samples: Floats, truth: Floats, fitted: list[Fitted], level: float
-) -> dict[str, list[dict[str, float]]]:
-    """Coverage and widths of :func:`ahead`'s intervals at each horizon, raw and adaptive."""
-    _check_shapes(samples, truth)
-    raw = ahead(samples, level)
-    kinds = {"raw": raw, "adaptive": adjust_ahead(raw, fitted)}
-    return {
-        name: [summary((low[:, h], high[:, h]), truth[:, h]) for h in range(truth.shape[1])]
-        for name, (low, high) in kinds.items()
-    }
-
-
-def _check_shapes(samples: Floats, truth: Floats) -> None:
-    if samples.ndim != 3 or truth.shape != samples.shape[::2]:
-        problem = f"samples of shape {samples.shape}, truth of shape {truth.shape}"
-        raise ZetaError(
-            "intervals ahead", problem, "Give (trajectories, draws, horizon) and its truths."
-        )
+    return {level: fit(ahead(samples, float(level)), truth, float(level), 1) for level in levels}

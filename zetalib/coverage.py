@@ -77,6 +77,30 @@ def report(
     return metrics, plots
 
 
+def report_ahead(
+    samples: dict[str, Floats], truth: dict[str, Floats], calibrator: Calibrator
+) -> dict[str, Any]:
+    """Coverage and width of the intervals of rollouts, by horizon, level and kind.
+
+    Parameters
+    ----------
+    samples, truth : by horizon, as :func:`zetalib.conformal.ahead` takes them
+        Stretches one after the other: errors are over fifty blocks of them.
+    """
+    found: dict[str, Any] = {}
+    for horizon, levels in calibrator.ahead.items():
+        true = truth[horizon]
+        number = skill.blocks(len(true), max(1, len(true) // 50))
+        for level in levels:
+            kinds = calibrator.intervals_ahead(samples[horizon], horizon, level)
+            covered = {
+                kind: conformal.coverage_and_width(ends, true) for kind, ends in kinds.items()
+            }
+            one = _covered(covered, np.zeros(len(true), np.intp), number)
+            found.setdefault(horizon, {})[level] = {kind: part["0"] for kind, part in one.items()}
+    return found
+
+
 def _covered(
     covered: dict[str, tuple[NDArray[np.bool_], Floats]], group: NDArray[np.intp], block: Ints
 ) -> dict[str, dict[str, dict[str, float]]]:

@@ -31,6 +31,7 @@ import pandas as pd
 import sympy
 from numpy.typing import NDArray
 from scipy import optimize, stats
+from threadpoolctl import threadpool_limits
 
 from zetalib import claims, skill
 from zetalib.errors import ZetaError
@@ -528,6 +529,13 @@ def distill(
         `constants` with intervals, whether they are `identified`; `by_known`: `r2_model` and
         `r2_true` of targets by spacings known.
     """
+    with threadpool_limits(1, "blas"):  # as many threads as there are add in another order
+        return _distill(fit, tail, length, p)
+
+
+def _distill(
+    fit: Targets, tail: Targets, length: int, p: Distill
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     search, rng = SEARCHES[choose_backend(p)], np.random.default_rng(p.seed)
     frames, quoted = [], []
     for known, (low, high) in classes(p.known, length).items():

@@ -15,10 +15,21 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from zetalib import atomic, conformal, explicit, params, rollout, score, skill, trajectories
+from zetalib import (
+    atomic,
+    conformal,
+    explicit,
+    params,
+    remedies,
+    rollout,
+    score,
+    skill,
+    trajectories,
+)
 from zetalib.decoding import Decoder
 from zetalib.forecasts import Forecasts
 from zetalib.inversion import together
+from zetalib.model import SpacingMDN
 from zetalib.rivals import levinson
 from zetalib.rollout import Forecaster
 from zetalib.window import Windows
@@ -143,6 +154,41 @@ def rollouts(
             subset = dict.fromkeys(("explicit formula", "mean fed back, there"), few)
         found.append(Rollouts(context, true, predicted, subset, block))
     return [next(r for r in found if r.context == context) for context in p.contexts]
+
+
+def ahead(
+    windows: Windows, network: SpacingMDN, p: params.Evaluate, c: params.Calibrate
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Sampled rollouts at the horizons of `p` up to `c.ahead`, after the first of its contexts.
+
+    Returns
+    -------
+    samples, truth : by horizon, shapes (trajectories, draws) and (trajectories,)
+        Cumulative spacings from the last zero known, in mean spacings.
+    """
+    horizons = [h for h in p.horizons if h <= c.ahead]
+    if not horizons:
+        return {}, {}
+    spacing, length = windows.spacing.numpy().ravel(), windows.spacing.shape[1]
+    contexts, futures, starts = rollout.contexts_and_futures(
+        spacing, c.trajectories, p.contexts[0], max(horizons), length
+    )
+    forecaster = remedies.forecasters(network, p.model_copy(update={"horizons": horizons}))
+    samples = rollout.draws(
+        forecaster,
+        contexts,
+        windows.heights(torch.from_numpy(starts)).numpy(),
+        max(horizons),
+        c.draws,
+        p.seed,
+        network.context,
+        forecaster.batch if isinstance(forecaster, Decoder) else None,
+    )
+    true = futures.cumsum(1)
+    return (
+        {str(h): samples[:, :, h - 1] for h in horizons},
+        {str(h): true[:, h - 1] for h in horizons},
+    )
 
 
 def autoregression(record: Floats, contexts: Floats, order: int, horizon: int) -> Floats:

@@ -313,6 +313,7 @@ class SpacingMDN(nn.Module):
         return log_pi, anchor + unit * mu, unit * sigma
 
     @torch.no_grad()
+    @torch.compiler.disable  # NumPy, looked up window by window
     def _invert(self, spacing: Tensor, height: Tensor) -> Tensor:
         found = self.known(spacing.detach().cpu().numpy(), height.cpu().numpy())
         return torch.from_numpy(found).to(spacing.device)

@@ -307,6 +307,22 @@ def _intervals(metrics: dict[str, Any], plots: Tables) -> str:
     return found
 
 
+def _ahead(found: dict[str, Any]) -> str:
+    """Intervals of rollouts, at one level."""
+    if not found:
+        return ""
+    rows = [
+        [h, kind, f"{c['coverage']:.1%} ± {c['se']:.1%}", number(c["width"], 3)]
+        for h, levels in found.items()
+        for kind, c in levels[LEVEL].items()
+    ]
+    said = (
+        "<p>Where the h-th next zero lies, at 90 %: quantiles of sampled rollouts, as drawn and "
+        "with what the calibration split says of each horizon.</p>"
+    )
+    return said + table(["h", "interval", "covers", "mean width"], rows)
+
+
 def _rollout(metrics: dict[str, Any], plots: Tables) -> str:
     found, rows = metrics["evaluate"]["rollout"], []
     horizons = [h for h in next(iter(next(iter(found.values())).values())) if h.isdigit()]
@@ -339,6 +355,7 @@ def _rollout(metrics: dict[str, Any], plots: Tables) -> str:
             axes.set_ylim(1e-6, 1)
         panels[0].set_ylabel("Err@h (mean spacings)")
 
+    text += _ahead(metrics["evaluate"]["ahead"])
     text += draw(
         growth,
         "Error growth. Always saying 1 does not drift: zeros are rigid, and its error is the "

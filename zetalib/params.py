@@ -7,6 +7,7 @@ is reported before `download` runs. YAML is read as DVC reads it (YAML 1.2: 3e-4
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -286,6 +287,17 @@ class Calibrate(Section):
     levels: Annotated[list[Fraction], Field(min_length=1)]  # nominal coverages
     classes: Positive  # of predicted width, each with a factor of its own; fewer where too small
     step: Rate  # online: of the logarithm of a factor after a miss
+    # Where the h-th next zero lies: sampled rollouts, at the horizons of evaluate up to `ahead`.
+    ahead: Positive
+    trajectories: Positive
+    draws: Annotated[int, Field(ge=2)]  # of each trajectory
+
+    @model_validator(mode="after")
+    def _enough_trajectories(self) -> Calibrate:
+        least = math.ceil(max(self.levels) / (1 - max(self.levels)))
+        if self.trajectories < least:
+            raise ValueError(f"level {max(self.levels)} needs at least {least} trajectories")
+        return self
 
 
 class Evaluate(Section):

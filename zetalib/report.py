@@ -104,7 +104,7 @@ def page(records: list[Record]) -> str:
 
 def _devices(records: list[Record]) -> str:
     """What records were trained on, in words."""
-    return " and ".join(sorted({r["device"] for r in records})) or "a GPU"
+    return " and ".join(sorted({str(r.get("device")) for r in records})) or "a GPU"
 
 
 def _table(records: list[Record], yardsticks: bool = False) -> list[str]:
@@ -248,7 +248,9 @@ def draw_curves(records: list[Record], path: str | Path) -> None:
                 label = record["experiment"] if i == 0 else None
                 nll = [point["dev_nll"] for point in curve]
                 axes.plot(minutes, nll, style, color=color, label=label)
-        axes.set(xlabel=f"minutes on {_devices(longer)}", ylabel="NLL on the dev slice (nats a spacing)")
+        axes.set(
+            xlabel=f"minutes on {_devices(longer)}", ylabel="NLL on the dev slice (nats a spacing)"
+        )
         axes.set_title(
             "Learning curves at the published size. The inversion starts late, when its windows\n"
             "are solved, and far below what the baseline comes to.",

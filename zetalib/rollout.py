@@ -101,6 +101,29 @@ def rollout(
     return predicted
 
 
+def draws(
+    forecaster: Forecaster | Sequence[Forecaster],
+    contexts: Floats,
+    heights: Floats,
+    horizon: int,
+    number: int,
+    seed: int,
+    longest: int | None = None,
+    batch: int | None = None,
+) -> Floats:
+    """Where the next zeros may lie: cumulative sums of `number` sampled rollouts of each context.
+
+    Other parameters as :func:`rollout`.
+
+    Returns
+    -------
+    shape (trajectories, number, horizon), in mean spacings beyond the last zero known
+    """
+    rng = np.random.default_rng(seed)
+    run = partial(rollout, forecaster, contexts, heights, horizon, "sample", rng)
+    return np.stack([run(longest, batch).cumsum(1) for _ in range(number)], 1)
+
+
 def accumulated_error(predicted: Floats, true: Floats) -> Floats:
     """Err@1 ... Err@horizon: mean |cumulative predicted - cumulative true|, from the context's end.
 
