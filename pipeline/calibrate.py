@@ -5,18 +5,18 @@ from zetalib.errors import run_stage
 
 
 def main() -> None:
-    whole = params.load()
-    p = whole.calibrate
+    p = params.load()
+    c = p.calibrate
     network = model.load("data/model", inversion.load("data/inversion/calibration.safetensors"))
     windows = window.load("data/windows", "calibration")
     found = forecasts.forecast(network, windows)
-    raw = {str(level): conformal.interval(found.mixture, level) for level in p.levels}
-    calibrator = conformal.calibrate(raw, found.y, p.classes, p.step)
-    samples, truth = evaluate.ahead(windows, network, whole.evaluate, p)
+    raw = {str(level): conformal.interval(found.mixture, level) for level in c.levels}
+    calibrator = conformal.calibrate(raw, found.y, c.classes, c.step)
+    samples, truth = evaluate.ahead(windows, network, p.evaluate, c)
     calibrator = calibrator.with_ahead(samples, truth)
     forecasts.write("data/forecasts/calibration.parquet", found, "calibration")
     atomic.write_json("data/calibrator.json", calibrator.model_dump())
-    held_out = conformal.held_out(raw, found.y, p.classes, p.step)
+    held_out = conformal.held_out(raw, found.y, c.classes, c.step)
     atomic.write_json("metrics/calibrate.json", held_out)
     for level, kinds in held_out.items():
         said = ", ".join(f"{kind} {part['coverage']:.4f}" for kind, part in kinds.items())
