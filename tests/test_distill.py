@@ -385,3 +385,18 @@ def test_rules_of_fitting_differ_without_any_bias(p):
     found = distill.constants_of(x, y, window, 0)
     assert found["least squares"]["value"] == pytest.approx(claims.constant(x, y), rel=1e-9)
     assert found["least absolute error"]["high"] < found["least squares"]["low"]
+
+
+def test_where_arrays_lie_in_memory_decides_no_constant():
+    """A formula with a constant too many has a valley of best fits; MINPACK ended anywhere in it."""
+    rng = np.random.default_rng(0)
+    x = rng.gamma(6, 1 / 6, (4000, 3))
+    y = 3 * np.exp(-x @ [0.9, 0.5, 0.3]) + 0.4 + 0.4 * rng.standard_normal(4000)
+    text = "0.01 + 0.99 * (exp(-0.28 * s2 - 0.35 * s1) * (2.8 - 0.33 * s3 - 0.17 * s2 - 0.96 * s1)"
+    formula = distill.parse(text + " + 0.26 * s1)", distill.lag_names(3))
+    kept, found = [], set()
+    for _ in range(20):
+        kept.append(np.empty(8 * int(rng.integers(1, 5000)), np.uint8))
+        found.add(distill.fitted(formula, x, y).constants.tobytes())
+        kept = kept[-7:]
+    assert len(found) == 1

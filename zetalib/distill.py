@@ -340,7 +340,7 @@ def fitted(formula: Formula, x: Floats, y: Floats, q: float | None = None) -> Fo
             lambda k: formula(x, k) - y,
             start,
             jac=lambda k: formula.jacobian(x, k),
-            method="lm",
+            method="trf",  # where MINPACK's "lm" ends depends on where in memory arrays lie
             max_nfev=50,
         ).x
         if q is not None:
