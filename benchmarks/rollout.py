@@ -44,13 +44,15 @@ class Rollouts:
         self.heights = windows.heights(torch.from_numpy(starts)).numpy()
 
     def coasting(self, first: slice) -> Coasting | None:
-        """Solved for some of the contexts."""
+        """Solved for some of the contexts, in the batches that are rolled out together."""
         if not self.network.config.inversion:
             return None
         found = Coasting(self.network.known, self.steps)
-        context = self.contexts[first]
-        row = found(context, self.heights[first])[:, -1, 0]
-        found(np.column_stack([context, row]), self.heights[first])
+        contexts, heights = self.contexts[first], self.heights[first]
+        size = Decoder(self.network, found).batch
+        for part in (slice(i, i + size) for i in range(0, len(contexts), size)):
+            row = found(contexts[part], heights[part])[:, -1, 0]
+            found(np.column_stack([contexts[part], row]), heights[part])
         return found
 
     def seconds(self, run: Forecaster, first: slice) -> float:
