@@ -334,5 +334,11 @@ def test_each_horizon_is_adjusted_by_its_own_targets(calibrator, tmp_path):
 
 def test_too_few_trajectories_for_a_level_are_refused(calibrator):
     samples, truth = walks(8, 4)
-    with pytest.raises(ZetaError, match=r"level 0\.9 needs at least 10 targets, it has 8"):
+    with pytest.raises(ZetaError, match=r"level 0\.9 needs at least 9 targets, it has 8"):
         calibrator.with_ahead({"1": samples[:, :, 0]}, {"1": truth[:, 0]})
+
+
+def test_only_levels_that_the_draws_reach_are_fitted(calibrator):
+    samples, truth = walks(200, 5, draws=9)
+    found = calibrator.with_ahead({"1": samples[:, :, 0]}, {"1": truth[:, 0]}).ahead["1"]
+    assert set(found) == {level for level in calibrator.levels if float(level) <= 0.8}

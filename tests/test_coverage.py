@@ -86,3 +86,25 @@ def test_plots_hold_every_level_class_and_kind(reported):
     part = by_width[(by_width.nominal == 0.9) & (by_width.series == "adaptive")]
     assert (np.diff(part.predicted) > 0).all()
     assert part.covered.mean() == pytest.approx(metrics["0.9"]["adaptive"]["coverage"])
+
+
+def test_intervals_ahead_are_told_by_horizon_level_and_kind():
+    rng = np.random.default_rng(0)
+    spread = {"1": 1.0, "10": 5.0}  # of the truth, where every draw believes 1
+
+    def some():
+        samples = {h: rng.standard_normal((200, 39)) for h in spread}
+        return samples, {h: s * rng.standard_normal(200) for h, s in spread.items()}
+
+    below, _ = split(0, sure=1.0)
+    calibrator = conformal.calibrate(raws(below.mixture), below.y, 10, 0.01).with_ahead(*some())
+    found = coverage.report_ahead(*some(), calibrator)
+    assert list(found) == list(spread)
+    at = {h: found[h]["0.9"] for h in spread}
+    assert at["1"]["raw"]["coverage"] == pytest.approx(0.9, abs=0.08)
+    assert at["10"]["raw"]["coverage"] < 0.5
+    for h in spread:
+        for kind in ("split", "adaptive"):
+            assert at[h][kind]["coverage"] == pytest.approx(0.9, abs=0.08)
+            assert 0 < at[h][kind]["se"] < 0.05
+    assert at["10"]["adaptive"]["width"] > 3 * at["1"]["adaptive"]["width"]

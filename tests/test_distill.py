@@ -400,3 +400,12 @@ def test_where_arrays_lie_in_memory_decides_no_constant():
         found.add(distill.fitted(formula, x, y).constants.tobytes())
         kept = kept[-7:]
     assert len(found) == 1
+
+
+def test_a_formula_without_finite_derivatives_stays_as_it_is():
+    rng = np.random.default_rng(0)
+    x = rng.gamma(6, 1 / 6, (500, 3))
+    formula = distill.parse("0.7*s2 + 0.2/(0.5 + exp(exp(1.5*s1 + 1.2)))", distill.lag_names(3))
+    assert np.isfinite(formula(x)).all()
+    found = distill.fitted(formula, x, rng.gamma(6, 1 / 6, 500))
+    assert np.isfinite(found(x)).all()

@@ -94,3 +94,24 @@ def test_sampled_feedback_draws_and_is_reproducible():
 def test_a_record_too_short_is_refused():
     with pytest.raises(ZetaError, match="has 300 spacings, a rollout needs 328"):
         rollout.contexts_and_futures(np.ones(300), 100, 128, 200)
+
+
+def test_draws_are_independent_walks_of_the_same_contexts():
+    """A forecaster that knows nothing but mean and spread: sums of h draws scatter by its root."""
+
+    def independent(context, _):
+        ones = np.ones((len(context), 1))
+        return Mixture(ones, ones, 0.1 * ones)
+
+    contexts = np.ones((100, 8))
+    found = rollout.draws(independent, contexts, HEIGHTS, 16, 60, seed=1)
+    assert found.shape == (100, 60, 16)
+    h = np.arange(1, 17)
+    assert np.allclose(found.mean((0, 1)), h, atol=0.03)
+    assert np.allclose(found.std((0, 1)), 0.1 * np.sqrt(h), rtol=0.05)
+    across = np.corrcoef(found[:, 0, -1], found[:, 1, -1])[0, 1]
+    assert abs(across) < 0.4  # no draw is another's copy
+    again = rollout.draws(independent, contexts, HEIGHTS, 16, 60, seed=1)
+    assert np.array_equal(found, again)
+    batched = rollout.draws(independent, contexts, HEIGHTS, 16, 60, seed=1, batch=30)
+    assert np.allclose(batched.std((0, 1)), 0.1 * np.sqrt(h), rtol=0.05)

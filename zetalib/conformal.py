@@ -83,8 +83,14 @@ class Calibrator(BaseModel):
         return self
 
     def with_ahead(self, samples: Mapping[str, Floats], truth: Mapping[str, Floats]) -> Self:
-        """The same, and fitted at each horizon of rollouts too: :func:`fit_ahead`."""
-        fitted = {h: fit_ahead(samples[h], truth[h], self.levels) for h in samples}
+        """The same, and fitted at each horizon of rollouts too: :func:`fit_ahead`.
+
+        At the levels that d draws reach: their ends are 1 - 2 / (d + 1) apart.
+        """
+        fitted = {}
+        for h, drawn in samples.items():
+            most = 1 - 2 / (drawn.shape[1] + 1) + 1e-9
+            fitted[h] = fit_ahead(drawn, truth[h], [a for a in self.levels if float(a) <= most])
         return self.model_copy(update={"ahead": fitted})
 
     def intervals_ahead(self, samples: Floats, horizon: str, level: str) -> dict[str, Interval]:
@@ -141,7 +147,7 @@ def order_statistic(scores: Floats, level: float) -> float:
 
 def least(level: float) -> int:
     """Targets that a level needs for a finite order statistic."""
-    return math.ceil(level / (1 - level))
+    return math.ceil(level / (1 - level) - 1e-9)  # 0.9 / (1 - 0.9) is a little above 9
 
 
 def adjustment(raw: Interval, y: Floats, level: float) -> float:
@@ -296,7 +302,7 @@ def ahead(samples: Floats, level: float) -> Interval:
     -------
     Interval
         Ends of shape (trajectories,). Of d draws the k-th smallest stands at k / (d + 1), so that
-        a truth that is one more draw is inside as often as said; beyond the ends, they are taken.
+        a truth that is one more draw is inside as often as said.
     """
     tail = (1 - level) / 2
     low, high = np.quantile(samples, [tail, 1 - tail], axis=1, method="weibull")

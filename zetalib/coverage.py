@@ -85,7 +85,7 @@ def report_ahead(
     Parameters
     ----------
     samples, truth : by horizon, as :func:`zetalib.conformal.ahead` takes them
-        Stretches one after the other: errors are over fifty blocks of them.
+        Stretches one after the other: errors are over fifty to a hundred blocks.
     """
     found: dict[str, Any] = {}
     for horizon, levels in calibrator.ahead.items():

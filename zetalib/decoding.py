@@ -215,5 +215,5 @@ class Decoder:
 def _normed(x: Tensor, norm: torch.nn.RMSNorm | None = None) -> Tensor:
     """As `norm`, or without weights, in fewer operations than torch's on a CPU."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    x = x * torch.addcmul(_LEAST, length, length, value=1 / x.shape[-1]).rsqrt_()
+    x = x * torch.addcmul(_LEAST.to(x.device), length, length, value=1 / x.shape[-1]).rsqrt_()
     return x if norm is None else x * norm.weight

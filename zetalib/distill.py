@@ -336,13 +336,16 @@ def fitted(formula: Formula, x: Floats, y: Floats, q: float | None = None) -> Fo
     if not len(start) or not np.isfinite(formula(x)).all():
         return formula
     with np.errstate(all="ignore"):
-        found = optimize.least_squares(
-            lambda k: formula(x, k) - y,
-            start,
-            jac=lambda k: formula.jacobian(x, k),
-            method="trf",  # where MINPACK's "lm" ends depends on where in memory arrays lie
-            max_nfev=50,
-        ).x
+        try:
+            found = optimize.least_squares(
+                lambda k: formula(x, k) - y,
+                start,
+                jac=lambda k: formula.jacobian(x, k),
+                method="trf",  # where MINPACK's "lm" ends depends on where in memory arrays lie
+                max_nfev=50,
+            ).x
+        except (ValueError, np.linalg.LinAlgError):  # no finite derivative on the way
+            return formula
         if q is not None:
             found = optimize.minimize(
                 lambda k: np.nan_to_num(losses(formula(x, k), y, q).mean(), nan=np.inf),

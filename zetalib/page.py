@@ -309,13 +309,13 @@ def _intervals(metrics: dict[str, Any], plots: Tables) -> str:
 
 def _ahead(found: dict[str, Any]) -> str:
     """Intervals of rollouts, at one level."""
-    if not found:
-        return ""
     rows = [
-        [h, kind, f"{c['coverage']:.1%} ± {c['se']:.1%}", number(c["width"], 3)]
+        [h, kind, f"{c['coverage']:.1%} ± {c['se']:.1%}", f"{c['width']:.2g}"]
         for h, levels in found.items()
-        for kind, c in levels[LEVEL].items()
+        for kind, c in levels.get(LEVEL, {}).items()
     ]
+    if not rows:
+        return ""
     said = (
         "<p>Where the h-th next zero lies, at 90 %: quantiles of sampled rollouts, as drawn and "
         "with what the calibration split says of each horizon.</p>"
