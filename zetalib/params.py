@@ -290,14 +290,13 @@ class Calibrate(Section):
     # Where the h-th next zero lies: sampled rollouts, at the horizons of evaluate up to `ahead`.
     ahead: Positive
     trajectories: Positive
-    draws: Annotated[int, Field(ge=2)]  # of each trajectory: d of them reach level 1 - 2 / (d + 1)
+    draws: Annotated[int, Field(ge=2)]  # of each trajectory
 
     @model_validator(mode="after")
     def _enough_trajectories(self) -> Calibrate:
-        reached = [level for level in self.levels if level <= 1 - 2 / (self.draws + 1) + 1e-9]
-        least = math.ceil(max(reached, default=0) / (1 - max(reached, default=0)) - 1e-9)
+        least = math.ceil(max(self.levels) / (1 - max(self.levels)))
         if self.trajectories < least:
-            raise ValueError(f"level {max(reached)} needs at least {least} trajectories")
+            raise ValueError(f"level {max(self.levels)} needs at least {least} trajectories")
         return self
 
 
