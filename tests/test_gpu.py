@@ -5,6 +5,7 @@ The other tests of training and models run on the GPU too where there is one (`t
 
 import itertools
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,6 +16,8 @@ from test_distributed import run as launched
 from test_train import leave_torch_as_it_was, run, same, small, windows  # noqa: F401
 
 from zetalib import memory, train
+from zetalib.decoding import Decoder
+from zetalib.forecasts import next_spacing
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
@@ -61,6 +64,19 @@ def test_forecasts_are_those_of_the_cpu_and_see_no_future(of_model, of_memory, d
             for altered in alterations(original, t):
                 after = forecast(built, altered, precision, training)
                 assert moved(before, after, t) is None
+
+
+@EACH
+def test_keys_that_are_kept_give_the_forecasts_of_the_cpu(of_model, of_memory, defaults):
+    train.setup(defaults.train)
+    built = network(defaults, of_model=of_model, of_memory=of_memory)
+    contexts, heights = spacings().double().numpy()[:, :12], HEIGHTS.numpy()
+    here = next_spacing(built)(contexts, heights)
+    kept = Decoder(built.cuda())
+    for t in (10, 11, 12):
+        there = kept(contexts[:, :t], heights)
+    for a, b in zip((here.pi, here.mu, here.sigma), (there.pi, there.mu, there.sigma), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
 
 
 @pytest.mark.parametrize("precision", OPTIONS)

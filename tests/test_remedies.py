@@ -6,12 +6,14 @@ import torch
 from conftest import changed
 
 from zetalib import coasting, forecasts, remedies, rollout
+from zetalib import evaluate as stage
 from zetalib.decoding import Decoder
 from zetalib.errors import ZetaError
 from zetalib.memory import Intervention
 from zetalib.mixture import Mixture
 from zetalib.model import SpacingMDN, learn_centroid
 from zetalib.params import check
+from zetalib.window import Windows
 
 HEIGHTS = np.full(5, 1e6)
 
@@ -112,3 +114,23 @@ def test_a_remedy_without_memory_is_refused(change, defaults):
         check(content)
     content["memory"]["kind"] = "prefix"
     assert check(content)
+
+
+def test_intervals_ahead_are_of_the_horizons_asked_for(network, defaults):
+    spacing = torch.from_numpy(np.random.default_rng(1).gamma(6, 1 / 6, (40, 32)))
+    windows = Windows(spacing, 32 * torch.arange(40), torch.full((40,), 1e6, dtype=torch.float64))
+    p = changed(defaults.evaluate, contexts=[16], horizons=[1, 3, 9])
+    c = changed(defaults.calibrate, ahead=5, trajectories=20, draws=4, levels=[0.5])
+    samples, truth = stage.ahead(windows, network, p, c)
+    assert list(samples) == list(truth) == ["1", "3"]
+    contexts, futures, _ = rollout.contexts_and_futures(spacing.numpy().ravel(), 20, 16, 3, 32)
+    assert np.allclose(truth["3"], futures.sum(1)) and np.allclose(truth["1"], futures[:, 0])
+    assert samples["1"].shape == samples["3"].shape == (20, 4)
+    first = forecasts.next_spacing(network)(contexts, np.full(20, 1e6))
+    drawn = rollout.draws(
+        remedies.forecasters(network, p), contexts, np.full(20, 1e6), 3, 4, p.seed
+    )
+    assert np.array_equal(drawn[:, :, 0], samples["1"]) and np.array_equal(
+        drawn[:, :, 2], samples["3"]
+    )
+    assert (np.abs(samples["1"].mean(1) - first.mean()) < 3 * first.sigma.max(1)).all()
