@@ -236,6 +236,7 @@ def stored(experiment, seed, **changes):
         "tokens": 4_488_000,
         "steps": 2200,
         "seconds": 600.0,
+        "device": "one core",
         "scores": scores | changes,
         "constant": {"mae": 0.328, "err": {"10": 0.36, "25": 0.38, "50": 0.33, "100": 0.28}},
         "perturbation": {"from": 2, "moves": [0.0, 0.0, 0.3, 0.4]},
@@ -267,6 +268,7 @@ def test_each_record_has_its_section():
     records = [stored(n, 1) for n in ("Q3", "Q3-fade", "arithmetic-random", "arithmetic-muon")]
     records += [stored("gue", 1), {**stored("arithmetic", 1), "size": "long"}]
     page = report.page(records)
+    assert "for the same time on one core." in section(page, "Longer runs")
     assert "| Q3-fade |" in section(page, "Remedies") and "| Q3 |" in section(page, "Remedies")
     assert "| arithmetic-random |" in section(page, "Positions")
     assert "| arithmetic-muon |" in section(page, "Ablation")

@@ -104,7 +104,7 @@ def page(records: list[Record]) -> str:
 
 def _devices(records: list[Record]) -> str:
     """What records were trained on, in words."""
-    return " and ".join(sorted({str(r.get("device")) for r in records})) or "a GPU"
+    return " and ".join(sorted({r["device"] for r in records})) or "a GPU"
 
 
 def _table(records: list[Record], yardsticks: bool = False) -> list[str]:
