@@ -37,11 +37,8 @@ class Rollouts:
     def __init__(self, network: model.SpacingMDN, count: int, steps: int) -> None:
         windows = window.load("data/windows", "calibration")
         self.network, self.steps = network, steps
-        record = windows.spacing.numpy().ravel()
-        self.contexts, _, starts = rollout.contexts_and_futures(
-            record, count, CONTEXT, steps, windows.spacing.shape[1]
-        )
-        self.heights = windows.heights(torch.from_numpy(starts)).numpy()
+        some = rollout.stretches(windows, count, CONTEXT, steps)
+        self.contexts, self.heights = some.contexts, some.heights
 
     def coasting(self, first: slice) -> Coasting | None:
         """Solved for some of the contexts, in the batches that are rolled out together."""
@@ -65,7 +62,6 @@ class Rollouts:
             self.steps,
             "mean",
             longest=self.network.context,
-            batch=run.batch if isinstance(run, Decoder) else None,
         )
         return time.process_time() - began
 

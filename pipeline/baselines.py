@@ -9,14 +9,14 @@ def main() -> None:
     b = p.baselines
     fit, tail = (window.load("data/windows", split) for split in ("train", "val"))
     near = fit[int(len(fit) * b.skip_lowest) :]
-    order, nearest = rivals.chosen(rivals.fit_ar, fit, b.ar_orders, b.ar_skips)
+    ar = rivals.best_ar(fit, b.ar_orders, b.ar_skips)
     reachable = sorted({min(places, rivals.reach(fit)) for places in b.height_places})
     places, _ = rivals.chosen(rivals.fit_ar_in_height, fit, reachable, [b.skip_lowest])
-    entrants = {
+    entrants: dict[str, rivals.Rival] = {
         "marginal": rivals.fit_marginal(near),
         "GUE surmise": rivals.surmise(),
         f"sine process, {b.gaps} gaps": rivals.sine_process(b.gaps),
-        f"AR({order})": rivals.fit_ar(nearest, order),
+        f"AR({ar.order})": ar,
         f"AR in height, {places} places": rivals.fit_ar_in_height(near, places),
     }
     if explicit.holds(tail.heights().numpy()):

@@ -23,25 +23,11 @@ def main() -> None:
     windows = window.load("data/windows", "val")
     found = forecasts.forecast(network, windows)
     forecasts.write("data/forecasts/val.parquet", found, "val")
-    order, nearest = rivals.chosen(
-        rivals.fit_ar,
-        window.load("data/windows", "train"),
-        p.baselines.ar_orders,
-        p.baselines.ar_skips,
-    )
-    rolled = evaluate.rollouts(
-        windows,
-        remedies.forecasters(network, p.evaluate),
-        network.context,
-        p.evaluate,
-        nearest.spacing.numpy().ravel(),
-        order,
-    )
-    metrics, plots = evaluate.evaluate(
-        found,
-        rolled,
-        p.evaluate,
-    )
+    fit = window.load("data/windows", "train")
+    ar = rivals.best_ar(fit, p.baselines.ar_orders, p.baselines.ar_skips)
+    forecaster = remedies.forecasters(network, p.evaluate)
+    rolled = evaluate.rollouts(windows, forecaster, network.context, p.evaluate, ar)
+    metrics, plots = evaluate.evaluate(found, rolled, p.evaluate)
     calibrator = conformal.read("data/calibrator.json")
     metrics["coverage"], covered = coverage.report(found, windows, calibrator, p.baselines.block)
     plots |= covered

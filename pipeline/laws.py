@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-import torch
 
 from zetalib import (
     atomic,
@@ -62,22 +61,19 @@ def main() -> None:
     peaks = spectra.prime_peaks(gamma, limit, DRAWS, p.laws.seed)
     metrics["peaks"] = spectra.peaks_summary(peaks)
 
-    horizon, length = p.laws.horizon, near.spacing.shape[1]
-    contexts, _, starts = rollout.contexts_and_futures(
-        near.spacing.numpy().ravel(), p.laws.trajectories, p.evaluate.contexts[0], horizon, length
-    )
+    horizon = p.laws.horizon
+    some = rollout.stretches(near, p.laws.trajectories, p.evaluate.contexts[0], horizon)
     generated = rollout.rollout(
         remedies.forecasters(network, p.evaluate.model_copy(update={"horizons": [horizon]})),
-        contexts,
-        near.heights(torch.from_numpy(starts)).numpy(),
+        some.contexts,
+        some.heights,
         horizon,
         "sample",
         np.random.default_rng(p.laws.seed),
         network.context,
     )
     means = forecasts.read("data/forecasts/calibration.parquet").mixture.mean()
-    order, nearest = rivals.chosen(rivals.fit_ar, fit, p.baselines.ar_orders, p.baselines.ar_skips)
-    ar = rivals.fit_ar(nearest, order)
+    ar = rivals.best_ar(fit, p.baselines.ar_orders, p.baselines.ar_skips)
     extracted, kernels, of_network = operator.extract(
         network, near, ar, p.laws.windows, p.laws.seed
     )

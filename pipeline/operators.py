@@ -19,8 +19,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, help="of saved models")
     p = params.load()
     fit, near = (window.load("data/windows", split) for split in ("train", "calibration"))
-    order, nearest = rivals.chosen(rivals.fit_ar, fit, p.baselines.ar_orders, p.baselines.ar_skips)
-    ar = rivals.fit_ar(nearest, order)
+    ar = rivals.best_ar(fit, p.baselines.ar_orders, p.baselines.ar_skips)
     known = inversion.load("data/inversion/calibration.safetensors")
     for folder in parser.parse_args().folders:
         network = model.load(folder, known)

@@ -154,19 +154,3 @@ def test_inverse_unfolding_at_any_height(start, spacing):
     gap = fixed.to_floats(fixed.differences(gamma))
     found = unfold.spacings(fixed.to_floats(gamma[:-1]), gap)
     assert np.abs(found / spacing - 1).max() < 4e-15
-
-
-@pytest.mark.parametrize("segment", [4, 30, 128, 10_000])
-def test_primes_are_the_primes(segment):
-    found = np.empty(0, dtype=np.int64)
-    for part in controls.prime_numbers(segment):
-        found = np.append(found, part)
-        if len(found) >= 1000:
-            break
-    assert found[:1000].tolist() == list(itertools.islice(primerange(10**5), 1000))
-
-
-def test_the_prime_counting_function_far_up():
-    parts = controls.prime_numbers()
-    counted = sum(int((next(parts) <= 10**7).sum()) for _ in range(2))
-    assert counted == 664_579  # pi(10^7)

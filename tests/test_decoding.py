@@ -65,7 +65,7 @@ def test_some_at_a_time_is_all_at_once(defaults):
         rollout.rollout(
             Decoder(built), contexts(), HEIGHTS, 6, "mean", longest=built.context, batch=batch
         )
-        for batch in (None, 2)
+        for batch in (len(HEIGHTS), 2)
     )
     assert parts == pytest.approx(whole, abs=1e-5)
 

@@ -15,7 +15,7 @@ from zetalib import claims, distill, siegel, unfold
 from zetalib.errors import ZetaError
 from zetalib.forecasts import Forecasts
 from zetalib.mixture import Mixture
-from zetalib.positions import primes
+from zetalib.primes import first_primes
 from zetalib.window import Windows, rounded_height
 
 LENGTH = 40
@@ -105,7 +105,7 @@ def test_sums_over_zeros_find_the_phases_of_the_primes():
     found = distill.prime_sums(Windows(torch.from_numpy(spacing), torch.arange(20), starts), 4)
     last = gamma[:-1].reshape(20, 256)[:, -40:]  # row i was made when zero i + 1 was the last
     reach = np.diff(gamma[:-1].reshape(20, 256)[:, [0, -20]]).mean()
-    for i, q in enumerate(primes(4)):
+    for i, q in enumerate(first_primes(4)):
         told = found[:, -40:, 2 * i] + 1j * found[:, -40:, 2 * i + 1]
         turned = told * np.exp(-1j * last * math.log(q))
         # What other primes leave, 0.08, is alike within a window: 0.08 / sqrt(20) is one sigma.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from zetalib import inversion, siegel, unfold
 from zetalib.errors import ZetaError
-from zetalib.inversion import WIDTH, Coasting, Follower, Known
+from zetalib.inversion import WIDTH, Follower, Known
 
 HEIGHT = 300_000
 
@@ -153,39 +153,6 @@ def test_without_arithmetic_nothing_is_claimed():
     assert np.median(found[..., 1]) > 1e-3
     ratio = np.abs(found[..., 0] - spacing[:, 1:]) / found[..., 1]
     assert np.median(ratio) < 300
-
-
-def test_coasting_follows_the_zeros_without_seeing_them(stretches):
-    """Fed with its own forecasts, exact or a little off, it stays with the zeros."""
-    spacing, height = stretches
-    for off in (0.0, 1e-4, -1e-4):
-        coasting, contexts = Coasting(), spacing[:, :150]
-        for _ in range(10):
-            found = coasting(contexts, height)
-            contexts = np.column_stack([contexts[:, 1:], found[:, -1, 0] + off])
-        error = np.abs((contexts[:, -10:] - spacing[:, 150:160]).sum(1))
-        assert np.median(error) < 0.05 and error.max() < 0.8
-    again = Coasting()(spacing[:, :150], height)
-    alone = Follower(float(height[0]), 150).push(spacing[0, :150])
-    np.testing.assert_allclose(again[0, -1, 0], alone[-1, 0], atol=1e-5)
-
-
-def test_coasting_far_from_what_was_solved_counts_zeros_by_the_primes_found(stretches):
-    """It stays with the zeros better than their density does, and says how well."""
-    spacing, height = stretches
-    coasting, contexts, predicted, sd = Coasting(), spacing[:, :75], [], []
-    for _ in range(100):
-        found = coasting(contexts, height)[:, -1]
-        predicted.append(found[:, 0])
-        sd.append(found[:, 1])
-        contexts = np.column_stack([contexts[:, 1:], found[:, 0]])
-    future = spacing[:, 75:175].cumsum(1)
-    error = (np.cumsum(predicted, 0).T - future)[:, 20:]
-    always_one = (np.arange(1, 101) - future)[:, 20:]
-    assert np.abs(error).max() < 1.5
-    assert np.abs(error).mean() < 0.6 * np.abs(always_one).mean()
-    off = error / np.array(sd).T[:, 20:]
-    assert 0.5 < np.sqrt(np.square(off).mean()) < 2
 
 
 def test_known_computes_what_is_missing(stretches, solved, monkeypatch):

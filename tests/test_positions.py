@@ -10,16 +10,12 @@ from conftest import changed
 
 from zetalib import model, positions, window
 from zetalib.positions import Rotary
+from zetalib.primes import first_primes
 
 
 def arithmetic(p, **changes):
     small = {"positions": "arithmetic", "width": 32, "heads": 2, "primes": 6, "layers": 2}
     return changed(p.model, **{**small, **changes})
-
-
-def test_primes():
-    assert positions.primes(10) == [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]
-    assert positions.primes(82)[-1] == 421 and positions.primes(0) == []
 
 
 def test_log_primes_are_dealt_to_the_heads_and_a_ladder_fills_the_rest(defaults):
@@ -31,7 +27,7 @@ def test_log_primes_are_dealt_to_the_heads_and_a_ladder_fills_the_rest(defaults)
     assert ladder[0] == pytest.approx(6.0) and ladder[-1] == pytest.approx(0.02)
     assert np.diff(np.log(ladder)) == pytest.approx(math.log(0.02 / 6) / 9)
     everything = positions.arithmetic_frequencies(arithmetic(defaults, primes=16))
-    assert sorted(everything.flatten().exp().round().tolist()) == positions.primes(16)
+    assert sorted(everything.flatten().exp().round().tolist()) == first_primes(16)
 
 
 def test_random_frequencies_are_a_control_within_the_range_of_the_primes(defaults):

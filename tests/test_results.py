@@ -16,13 +16,13 @@ from zetalib import (
     experiments,
     inversion,
     model,
-    positions,
     report,
     results,
     train,
     window,
 )
 from zetalib.errors import ZetaError
+from zetalib.primes import first_primes
 
 SIZE = {
     "window": {"length": 32},
@@ -337,7 +337,7 @@ def test_what_has_to_be_solved_for_training_is_timed_and_kept(workspace, monkeyp
 
 def test_where_learned_frequencies_ended_is_tested_over_all_seeds():
     rng = np.random.default_rng(0)
-    logs = np.log(positions.primes(32))
+    logs = np.log(first_primes(32))
 
     def learned(name, kind, start, end):
         record = stored(name, 1)

@@ -41,6 +41,18 @@ def test_levinson_solves_the_normal_equations():
         assert variance[k] == pytest.approx(c[0] - weights[k] @ c[1 : k + 1])
 
 
+def test_an_autoregression_rolls_forward_by_its_own_forecasts():
+    rng = np.random.default_rng(1)
+    x = np.zeros(200_000)
+    noise = rng.normal(size=len(x))
+    for i in range(1, len(x)):
+        x[i] = 0.6 * x[i - 1] + noise[i]
+    record = windows(x[None] + 1)
+    found = rivals.fit_ar(record, 3).rollout(np.array([[1.0, 3.0], [1.0, 0.0]]), 4)
+    expected = 1 + np.outer([2.0, -1.0], 0.6 ** np.arange(1, 5))
+    assert found == pytest.approx(expected, abs=0.05)
+
+
 def test_ar_finds_the_process_and_its_noise():
     data = ar2()
     nll, _ = score(rivals.fit_ar(data[:200], 2), data[200:])

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from zetalib import rollout
 from zetalib.errors import ZetaError
 from zetalib.mixture import Mixture
+from zetalib.window import Windows
 
 HEIGHTS = np.full(100, 1e6)
 
@@ -115,3 +117,34 @@ def test_draws_are_independent_walks_of_the_same_contexts():
     assert np.array_equal(found, again)
     batched = rollout.draws(independent, contexts, HEIGHTS, 16, 60, seed=1, batch=30)
     assert np.allclose(batched.std((0, 1)), 0.1 * np.sqrt(h), rtol=0.05)
+
+
+def test_a_forecaster_may_name_how_many_contexts_it_takes_at_a_time():
+    class Few:
+        batch = 30
+
+        def __init__(self):
+            self.given = []
+
+        def __call__(self, context, _):
+            self.given.append(len(context))
+            return Mixture(*np.ones((3, len(context), 1)))
+
+    few = Few()
+    for batch, given in ((None, [30] * 2 + [30] * 2 + [30] * 2 + [10] * 2), (100, [100] * 2)):
+        few.given.clear()
+        rollout.rollout(few, np.ones((100, 8)), HEIGHTS, 2, "mean", batch=batch)
+        assert few.given == given
+
+
+def test_stretches_begin_where_windows_do():
+    spacing = np.random.default_rng(0).gamma(6, 1 / 6, (30, 32))
+    gamma = torch.linspace(1e6, 2e6, 30, dtype=torch.float64)
+    windows = Windows(torch.from_numpy(spacing), 32 * torch.arange(30), gamma)
+    found = rollout.stretches(windows, 5, 20, 40)
+    starts = np.flatnonzero((spacing[:, :1] == found.contexts[:, 0]).any(1))
+    assert len(starts) == 5
+    for i, first in enumerate(starts):
+        record = np.concatenate([found.contexts[i], found.futures[i]])
+        assert np.array_equal(record, spacing.ravel()[32 * first : 32 * first + 60])
+        assert found.heights[i] == windows.heights()[first]

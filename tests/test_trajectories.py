@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zetalib import evaluate, trajectories
+from zetalib import trajectories
 
 TRAJECTORIES, STEPS = 200, 300
 
@@ -39,14 +39,3 @@ def test_short_trajectories_have_statistics_of_shorter_intervals():
     found = trajectories.statistics(short, short)
     assert found[found.statistic == "number variance"].x.max() < 10
     assert found.drop(columns="error").notna().all(axis=None)
-
-
-def test_an_autoregression_rolls_forward_by_its_own_forecasts():
-    rng = np.random.default_rng(1)
-    x = np.zeros(200_000)
-    noise = rng.normal(size=len(x))
-    for i in range(1, len(x)):
-        x[i] = 0.6 * x[i - 1] + noise[i]
-    found = evaluate.autoregression(x + 1, np.array([[1.0, 3.0], [1.0, 0.0]]), 3, 4)
-    expected = 1 + np.outer([2.0, -1.0], 0.6 ** np.arange(1, 5))
-    assert found == pytest.approx(expected, abs=0.05)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from zetalib import tuning
-from zetalib.positions import primes
+from zetalib.primes import first_primes
 
-LOGS = np.log(primes(32))
+LOGS = np.log(first_primes(32))
 
 
 def drawn(rng, size=96):

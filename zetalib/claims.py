@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy import signal, stats
 
 from zetalib import spectra, tuning
-from zetalib.controls import prime_numbers
+from zetalib.primes import first_primes
 
 Floats = NDArray[np.float64]
 Verdict = Literal["confirmed", "refuted", "not decidable here", "open"]
@@ -315,7 +315,7 @@ def slots_and_primes(
         return Claim(
             "log primes", statement, null, nan, nan, nan, nan, 0.2, nan, False, "greater", why
         )
-    logs = np.log(next(prime_numbers(1 << 12))[:primes])
+    logs = np.log(first_primes(primes))
     test = tuning.near(frequency, logs, within, seed, draws)
     matched, n = round(test.statistic), frequency.size
     chance = test.expected / n  # where all match by chance no share can say more

@@ -9,9 +9,6 @@ where u + S(u) + c = j, c = theta0 / pi + 1/2 and
 
 with the a_p of the solution: those not resolved have faded out, those that were found still say
 where S is high and low.
-
-The kernels are those of :mod:`zetalib.inversion`, which stays as it is: its code is part of what
-tells whether weights are trained already.
 """
 
 from __future__ import annotations

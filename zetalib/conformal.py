@@ -64,6 +64,12 @@ class Fitted(BaseModel):
         """The raw intervals, each scaled by its class's factor."""
         return scaled(raw, np.array(self.factors)[self.kind(raw)])
 
+    def fixed(self, raw: Interval) -> dict[str, Interval]:
+        """The intervals that need no target but those calibrated on: raw, split, adaptive."""
+        low, high = raw
+        split = low - self.adjustment, high + self.adjustment
+        return {"raw": raw, "split": split, "adaptive": self.adaptive(raw)}
+
 
 class Calibrator(BaseModel):
     """All that calibration found, as kept in data/calibrator.json."""
@@ -95,13 +101,7 @@ class Calibrator(BaseModel):
 
     def intervals_ahead(self, samples: Floats, horizon: str, level: str) -> dict[str, Interval]:
         """Intervals of the zero `horizon` steps on: raw (:func:`ahead`), split, adaptive."""
-        raw, found = ahead(samples, float(level)), self.ahead[horizon][level]
-        low, high = raw
-        return {
-            "raw": raw,
-            "split": (low - found.adjustment, high + found.adjustment),
-            "adaptive": found.adaptive(raw),
-        }
+        return self.ahead[horizon][level].fixed(ahead(samples, float(level)))
 
     def intervals(self, raw: Interval, y: Floats, level: str) -> dict[str, Interval]:
         """Intervals of one level by kind: raw, split, adaptive, online.
@@ -114,14 +114,8 @@ class Calibrator(BaseModel):
             from those before it, the others from none.
         """
         found = self.levels[level]
-        low, high = raw
         moving = track(ratio(raw, y), found.kind(raw), found.factors, float(level), self.step)
-        return {
-            "raw": raw,
-            "split": (low - found.adjustment, high + found.adjustment),
-            "adaptive": found.adaptive(raw),
-            "online": scaled(raw, moving),
-        }
+        return found.fixed(raw) | {"online": scaled(raw, moving)}
 
 
 def interval(mixture: Mixture, level: float) -> Interval:

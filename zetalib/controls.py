@@ -20,6 +20,7 @@ from zetalib.errors import ZetaError
 from zetalib.fixed import Fixed
 from zetalib.params import Download
 from zetalib.platt import Block, Header
+from zetalib.primes import prime_numbers
 
 Floats = NDArray[np.float64]
 
@@ -107,32 +108,6 @@ def _prime_spacings(count: int) -> Iterator[Floats]:
         last = found[-1:]
         if count == 1:
             return
-
-
-def prime_numbers(segment: int = 1 << 23) -> Iterator[NDArray[np.int64]]:
-    """The primes in ascending order without end, in arrays: a segmented sieve of odd numbers.
-
-    Parameters
-    ----------
-    segment : int
-        Numbers sieved at a time, even; memory is half as many bytes and the square roots' primes.
-    """
-    for start in range(0, 1 << 62, segment):
-        root = math.isqrt(start + segment)
-        small = np.ones(root + 1, dtype=bool)
-        small[:2] = False
-        for p in range(2, math.isqrt(root) + 1):
-            if small[p]:
-                small[p * p :: p] = False
-        odd = np.ones(segment // 2, dtype=bool)  # odd[i]: start + 2 i + 1
-        for p in np.flatnonzero(small)[1:].tolist():
-            first = max(p * p, -(-start // p) * p)
-            first += p * (first % 2 == 0)  # an odd multiple
-            odd[(first - start) // 2 :: p] = False
-        found = start + 1 + 2 * np.flatnonzero(odd)
-        if start == 0:
-            found[0] = 2  # in place of 1
-        yield found
 
 
 def heights(spacing: Floats, start: Fixed) -> Fixed:

@@ -38,7 +38,8 @@ from zetalib.errors import ZetaError
 from zetalib.forecasts import Forecasts
 from zetalib.mixture import Mixture
 from zetalib.params import Distill
-from zetalib.positions import height_offsets, primes
+from zetalib.positions import height_offsets
+from zetalib.primes import first_primes
 from zetalib.window import Windows, density
 
 Floats = NDArray[np.float64]
@@ -94,7 +95,7 @@ class Targets:
         """
         if kind == "spacings":
             return lag_names(p.lags), self.lags[:, : p.lags]
-        names = [f"{part}{q}" for q in primes(p.primes) for part in "CS"]
+        names = [f"{part}{q}" for q in first_primes(p.primes) for part in "CS"]
         return ["s1", *names], np.column_stack([self.lags[:, :1], self.sums])
 
 
@@ -132,7 +133,7 @@ def prime_sums(windows: Windows, number: int) -> Floats:
     h[:, 1:] = height_offsets(spacing[:, :-1], height).numpy()
     rho = density(height).numpy()[:, None]
     found = []
-    for p in primes(number):
+    for p in first_primes(number):
         log = math.log(p)
         wave = np.exp(1j * log * h)
         excess = wave.cumsum(1) / wave - rho * (1 - 1 / wave) / (1j * log)

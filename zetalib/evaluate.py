@@ -12,7 +12,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from zetalib import (
@@ -26,11 +25,10 @@ from zetalib import (
     skill,
     trajectories,
 )
-from zetalib.decoding import Decoder
 from zetalib.forecasts import Forecasts
 from zetalib.inversion import together
 from zetalib.model import SpacingMDN
-from zetalib.rivals import levinson
+from zetalib.rivals import Autoregression
 from zetalib.rollout import Forecaster
 from zetalib.window import Windows
 
@@ -107,8 +105,7 @@ def rollouts(
     forecaster: Forecaster | Sequence[Forecaster],
     longest: int,
     p: params.Evaluate,
-    fit: Floats | None = None,
-    order: int = 1,
+    ar: Autoregression | None = None,
 ) -> list[Rollouts]:
     """Free-running forecasts after contexts of each length, by the model and by rivals.
 
@@ -117,24 +114,19 @@ def rollouts(
     Parameters
     ----------
     longest : spacings the forecaster takes
-    fit : a record below the windows, for AR(`order`); None: no rivals but always saying 1
+    ar : fitted below the windows; None: no rivals but always saying 1
     """
-    horizon, most = max(p.horizons), max(p.contexts)
-    spacing, length = windows.spacing.numpy().ravel(), windows.spacing.shape[1]
-    contexts, futures, starts = rollout.contexts_and_futures(
-        spacing, p.trajectories, most, horizon, length
-    )
-    heights = windows.heights(torch.from_numpy(starts)).numpy()
-    stretch = np.column_stack([contexts, futures])
+    horizon = max(p.horizons)
+    some = rollout.stretches(windows, p.trajectories, max(p.contexts), horizon)
+    heights, stretch = some.heights, np.column_stack([some.contexts, some.futures])
     # What a block holds reaches as far as a stretch does, where ten blocks can be had.
-    size = math.ceil(stretch.shape[1] * p.trajectories / len(spacing))
+    size = math.ceil(stretch.shape[1] * p.trajectories / windows.spacing.numel())
     block = skill.blocks(p.trajectories, max(1, min(size, p.trajectories // 10)))
-    batch = forecaster.batch if isinstance(forecaster, Decoder) else None
     found = []
     for context in sorted(p.contexts, reverse=True):  # the longest first: it solves the others too
         known, true = stretch[:, :context], stretch[:, context : context + horizon]
         run = functools.partial(
-            rollout.rollout, forecaster, known, heights, horizon, longest=longest, batch=batch
+            rollout.rollout, forecaster, known, heights, horizon, longest=longest
         )
         predicted = {
             "mean fed back": run("mean"),
@@ -142,10 +134,10 @@ def rollouts(
             "always 1": np.ones_like(true),
         }
         subset = {}
-        if fit is not None:
-            predicted[f"AR({order})"] = autoregression(fit, known, order, horizon)
+        if ar is not None:
+            predicted[f"AR({ar.order})"] = ar.rollout(known, horizon)
         inside = heights.min() >= explicit.LOWEST and heights.max() <= explicit.HIGHEST
-        if fit is not None and p.explicit and inside:
+        if ar is not None and p.explicit and inside:
             few = np.linspace(0, len(true) - 1, p.explicit).astype(int)
             calls = [(known[i], float(heights[i]), horizon) for i in few]
             place = np.stack([place for place, _ in together(calls, explicit.ahead)])
@@ -169,46 +161,21 @@ def ahead(
     horizons = [h for h in p.horizons if h <= c.ahead]
     if not horizons:
         return {}, {}
-    spacing, length = windows.spacing.numpy().ravel(), windows.spacing.shape[1]
-    contexts, futures, starts = rollout.contexts_and_futures(
-        spacing, c.trajectories, p.contexts[0], max(horizons), length
-    )
-    forecaster = remedies.forecasters(network, p.model_copy(update={"horizons": horizons}))
+    some = rollout.stretches(windows, c.trajectories, p.contexts[0], max(horizons))
     samples = rollout.draws(
-        forecaster,
-        contexts,
-        windows.heights(torch.from_numpy(starts)).numpy(),
+        remedies.forecasters(network, p.model_copy(update={"horizons": horizons})),
+        some.contexts,
+        some.heights,
         max(horizons),
         c.draws,
         p.seed,
         network.context,
-        forecaster.batch if isinstance(forecaster, Decoder) else None,
     )
-    true = futures.cumsum(1)
+    true = some.futures.cumsum(1)
     return (
         {str(h): samples[:, :, h - 1] for h in horizons},
         {str(h): true[:, h - 1] for h in horizons},
     )
-
-
-def autoregression(record: Floats, contexts: Floats, order: int, horizon: int) -> Floats:
-    """AR(`order`), or of as many spacings as contexts have, fitted to a record and rolled forward.
-
-    Returns
-    -------
-    shape (trajectories, horizon)
-        The forecasts given the contexts alone: the mean fed back, which of a linear forecast is
-        the same.
-    """
-    order = min(order, contexts.shape[1])
-    mean = record.mean()
-    d = record - mean
-    covariance = np.array([d[k:] @ d[: len(d) - k] / len(d) for k in range(order + 1)])
-    backward = levinson(covariance)[0][order][::-1]
-    window = contexts[:, -order:] - mean
-    for _ in range(horizon):
-        window = np.column_stack([window, window[:, -order:] @ backward])
-    return np.asarray(window[:, order:] + mean)
 
 
 def rollout_table(rolled: Rollouts, p: params.Evaluate) -> dict[str, Any]:

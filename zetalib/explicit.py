@@ -38,9 +38,9 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.special import logsumexp, ndtr
 
-from zetalib import spectra
 from zetalib.errors import ZetaError
 from zetalib.gridded import Gridded
+from zetalib.primes import prime_powers
 
 Floats = NDArray[np.float64]
 
@@ -126,7 +126,7 @@ def heights(u: Floats, height: float) -> Floats:
 @lru_cache(maxsize=4)
 def spectrum(cutoff: int) -> tuple[Floats, Floats]:
     """Frequencies k log p of the p^k below `cutoff` and variances 1/(2 pi^2 k^2 p^k)."""
-    q, mangoldt = spectra.prime_powers(cutoff - 1)
+    q, mangoldt = prime_powers(cutoff - 1)
     power = np.rint(np.log(q) / mangoldt)
     return power * mangoldt, 1 / (2 * np.pi**2 * power**2 * q)
 

@@ -47,10 +47,6 @@ LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-8])  # noise, in mean spacing
 SEARCH = 40  # stretches up to so many zeros are also solved from scratch
 COLUMNS = ("spacing", "sd", "middle", "middle_sd", "coarse", "coarse_sd", "misfit")
 MIDDLE = 1  # the level whose forecast is the middle one; level 0 gives the coarse one
-DOUBT = 0.02  # standard deviation from which coasting counts zeros instead of following Z
-POWERS = np.arange(1, 4)  # of a prime, in S
-GRID = 0.05  # mean spacings between the points at which S is looked at
-AHEAD = 64  # zeros counted at a time
 KEY = 8  # spacings that tell stretches apart, most of the time
 ROUNDING = 1e-16  # added to the diagonal of what Cholesky gets
 DEGREE = 4  # of R tau^(1/2) = sum_k b_k v^k / k!, v = h / tau, tau = sqrt(T / 2 pi)
@@ -593,8 +589,6 @@ class Follower:
         self.tables = sums(int(math.sqrt(height / (2 * math.pi))))
         self.keep, self.left = room if keep is None else keep, room
         self.state = _state(self.tables, height, room)
-        self.coasted, self.lost = 0, False
-        self._counted: list[tuple[float, float]] = []
 
     def push(self, spacing: Floats) -> Floats:
         """Take on spacings, shape (T,); forecasts after each of them, shape (T, 7): COLUMNS.
@@ -617,66 +611,6 @@ class Follower:
         _push(values, self.keep, self.tables, self.state, LEVELS, SEARCH, out)
         self.misfit = float(out[-1, 6])
         return out
-
-    def coast(self, spacing: float) -> Floats:
-        """Move on by a spacing that was forecast, not seen; the forecast after it, shape (7,).
-
-        It is no evidence about the primes: the solution stays, and its next zero is looked up. Too
-        far from what was solved, where that zero is in doubt, zeros are counted instead
-        (:meth:`_count`): the primes that were found still say where S is high and low.
-        """
-        # The last column holds where to look from; what was solved is in `rows` and `lower`.
-        n = int(self.state.constants[2])
-        self.state.u[0, n - 1] += min(max(spacing, 0.0), LONGEST)
-        low, noise = max(0, n - 1 - self.keep), LEVELS[-1]
-        found = _next(self.state.x, self.misfit, low, n, noise, self.tables, self.state)
-        self.coasted += 1
-        if self.lost or found[1] > DOUBT:
-            self.lost = True
-            while len(self._counted) <= self.coasted:
-                self._counted += self._count(n + len(self._counted), AHEAD)
-            place, deviation = self._counted[self.coasted]
-            ahead = place - self.state.u[0, n - 1]
-            found = (min(max(ahead, 0.05), 3.5), deviation)
-        return np.array([*found, *found, *found, self.misfit])
-
-    def _count(self, first: int, number: int) -> list[tuple[float, float]]:
-        """Where `number` zeros from zero `first` on lie, and standard deviations, by counting.
-
-        u_j is where u + S(u) + c = j, c = theta0 / pi + 1/2 and
-
-            S = (1 / pi) Im sum_p sum_{k <= 3} a_p^k e^{-i k h(u) log p} / (k p^{k/2}),
-
-        with the a_p of the solution: those not resolved have faded out. The deviation is that of
-        the left side under the posterior's curvature. Its sum may fall where the true one, which
-        has steps, does not: u_j is midway between the first and the last place where it is j.
-        """
-        state, log_p, x = self.state, self.tables.log_p, self.state.x
-        primes, n, noise = len(log_p), int(state.constants[2]), LEVELS[-1]
-        low = max(0, n - 1 - self.keep)
-        a = x[:primes] + 1j * x[primes : 2 * primes]
-        constant = x[2 * primes] / math.pi + 0.5
-
-        def factors(u: Floats) -> NDArray[np.complex128]:  # (K, U, P), k-th powers over pi
-            h = _height.py_func(u, x[2 * primes + 1], state)[0]
-            e = np.exp(-1j * h[:, None] * log_p) * self.tables.size
-            return np.asarray(e ** POWERS[:, None, None] / math.pi)
-
-        grid = first - constant + np.arange(-3, number + 3, GRID)
-        series = factors(grid) * (a ** POWERS[:, None] / POWERS[:, None])[:, None]
-        count = grid + constant + series.imag.sum((0, 2))
-        ranks = np.arange(first, first + number)
-        latest = np.interp(ranks, np.maximum.accumulate(count), grid)
-        earliest = np.interp(ranks, np.minimum.accumulate(count[::-1])[::-1], grid)
-        place = (latest + earliest) / 2
-
-        rows = np.zeros((number, len(x)))
-        by_a = (factors(place) * (a ** (POWERS[:, None] - 1))[:, None]).sum(0)
-        rows[:, :primes], rows[:, primes : 2 * primes] = by_a.imag, by_a.real
-        rows[:, 2 * primes] = 1 / math.pi
-        off = math.sqrt(max(self.misfit / (n - low), 1.0))
-        sd = [min(off * _deviation(row, low, n, noise, state), LOST[1]) for row in rows]
-        return list(zip(place.tolist(), sd, strict=True))
 
 
 def _state(tables: Sums, height: float, room: int) -> State:
@@ -707,34 +641,6 @@ def _state(tables: Sums, height: float, room: int) -> State:
         g=np.zeros((2 * primes, WIDTH)),
         out=np.zeros((5, WIDTH)),
     )
-
-
-class Coasting:
-    """Forecasts in rollouts: contexts that slide over the model's own forecasts.
-
-    The first contexts are solved. Given those of the call before, moved on by one spacing, it
-    coasts (:meth:`Follower.coast`); given others it starts anew.
-    """
-
-    def __init__(self) -> None:
-        self._before = np.empty((0, 0))
-        self._found = np.empty((0, 0, len(COLUMNS)))
-        self._followers: list[Follower] = []
-
-    def __call__(self, contexts: Floats, height: Floats) -> Floats:
-        """Contexts (B, T), heights (B,) of their first zeros: shape (B, T, 7)."""
-        same_shape = self._before.shape == contexts.shape
-        if same_shape and np.array_equal(contexts[:, :-1], self._before[:, 1:]):
-            last = contexts[:, -1].tolist()
-            calls = zip(self._followers, last, strict=True)
-            coasted = np.stack(together(calls, Follower.coast))[:, None]
-            self._found = np.concatenate([self._found[:, 1:], coasted], 1)
-        else:
-            self._followers = [Follower(h, contexts.shape[1]) for h in height.tolist()]
-            calls = zip(self._followers, contexts, strict=True)
-            self._found = np.stack(together(calls, Follower.push))
-        self._before = contexts.copy()
-        return self._found
 
 
 def together(calls: Iterable[tuple[Any, ...]], function: Callable[..., Any]) -> list[Any]:

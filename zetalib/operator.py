@@ -33,11 +33,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from zetalib import claims, explicit, slots, spectra
+from zetalib import claims, explicit, slots
 from zetalib.claims import Claim
 from zetalib.memory import Intervention
 from zetalib.model import Block, SpacingMDN, Trace
 from zetalib.positions import RESOLUTION, height_offsets, rotate
+from zetalib.primes import prime_powers
 from zetalib.rivals import Rival
 from zetalib.window import Windows, density
 
@@ -217,7 +218,7 @@ def attention_scores(model: SpacingMDN, targets: Targets) -> Floats:
 
 def frequencies() -> Floats:
     """An even grid and the logs of all primes that could be tested."""
-    logs = np.log(spectra.prime_powers(math.ceil(math.exp(TOP)))[0])
+    logs = np.log(prime_powers(math.ceil(math.exp(TOP)))[0])
     return np.union1d(np.arange(GRID, TOP + BESIDE, GRID), logs)
 
 
@@ -254,7 +255,7 @@ def _integral(gap: Floats, middle: Floats, frequency: Floats) -> Complexes:
 
 def resolved_primes(reach: float) -> Floats:
     """Primes from 2 on that a response over `reach` of height tells from their neighbours."""
-    q, mangoldt = spectra.prime_powers(math.ceil(2 * math.exp(TOP)))
+    q, mangoldt = prime_powers(math.ceil(2 * math.exp(TOP)))
     primes = q[np.log(q) == mangoldt]
     apart = np.diff(np.log(primes)) > 2 * np.pi / reach
     lone = np.append(True, apart[:-1]) & apart & (np.log(primes[:-1]) < TOP)

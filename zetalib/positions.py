@@ -14,13 +14,13 @@ the token, so that attention sees differences of offsets only.
 from __future__ import annotations
 
 import math
-from itertools import count, islice
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zetalib import params
+from zetalib.primes import first_primes
 from zetalib.window import density
 
 LADDER = (6.0, 0.02)  # radians a unit of height: the pairs that have no prime
@@ -28,11 +28,6 @@ LADDER = (6.0, 0.02)  # radians a unit of height: the pairs that have no prime
 RESOLUTION = 0.02
 
 Rotation = tuple[Tensor, Tensor]  # cosine and signed sine, (B or 1, L, 1, H or 1, d)
-
-
-def primes(number: int) -> list[int]:
-    """The first `number` primes."""
-    return list(islice((n for n in count(2) if all(n % m for m in range(2, n))), number))
 
 
 def index_frequencies(pairs: int) -> Tensor:
@@ -52,7 +47,7 @@ def arithmetic_frequencies(config: params.Model) -> Tensor:
         greatest of them.
     """
     pairs = config.width // config.heads // 2
-    first = torch.tensor(primes(config.primes), dtype=torch.float64).log()
+    first = torch.tensor(first_primes(config.primes), dtype=torch.float64).log()
     if config.frequencies in ("random", "learnable_random") and config.primes:
         low, high = math.log(2), float(first[-1])
         first = low + (high - low) * torch.rand(config.primes, dtype=torch.float64)

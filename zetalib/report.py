@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from zetalib import atomic, results, tuning
 from zetalib.errors import ZetaError
-from zetalib.positions import RESOLUTION, primes
+from zetalib.positions import RESOLUTION
+from zetalib.primes import first_primes
 from zetalib.table import HORIZONS, MEASURED, REPORTED
 
 Record = dict[str, Any]
@@ -134,7 +135,7 @@ def _tuned_table(learned: list[Record], size: str) -> list[str]:
         chosen = [r for r in learned if r["params"]["model"]["frequencies"] == kind]
         return np.ravel([r["frequencies"][end] for r in chosen])
 
-    logs = np.log(primes(learned[0]["params"]["model"]["primes"]))
+    logs = np.log(first_primes(learned[0]["params"]["model"]["primes"]))
     rows: list[tuple[str, tuning.Test]] = []
     start, end = (ends("learnable_random", which) for which in ("start", "end"))
     if end.size:

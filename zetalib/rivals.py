@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,27 +115,55 @@ def levinson(covariance: Floats) -> tuple[list[Floats], Floats]:
     return weights, np.array(variance)
 
 
-def fit_ar(windows: Windows, order: int) -> Rival:
-    """AR(`order`) with Gaussian errors; with fewer spacings known, the AR of that order."""
+@dataclass(frozen=True)
+class Autoregression:
+    """AR(p) with Gaussian errors; with fewer spacings known, the AR of that order: a rival."""
+
+    mean: float
+    weights: list[Floats]  # by order 0 ... p: of the values before, the latest first
+    variance: Floats  # of the errors, by order
+
+    @property
+    def order(self) -> int:
+        return len(self.weights) - 1
+
+    def __call__(self, windows: Windows) -> Mixture:
+        past, order = windows.spacing.numpy()[:, :-1] - self.mean, self.order
+        mu = np.empty_like(past)
+        for t in range(min(order - 1, past.shape[1])):
+            mu[:, t] = past[:, t::-1] @ self.weights[t + 1]
+        if past.shape[1] >= order:
+            seen = np.lib.stride_tricks.sliding_window_view(past, order, axis=1)
+            mu[:, order - 1 :] = seen @ self.weights[order][::-1]
+        known = np.minimum(np.arange(1, past.shape[1] + 1), order)
+        sigma = np.broadcast_to(np.sqrt(self.variance[known]), mu.shape)
+        return _gaussian(self.mean + mu, sigma)
+
+    def rollout(self, contexts: Floats, horizon: int) -> Floats:
+        """The mean fed back after contexts, (m, T): shape (m, horizon).
+
+        Of a linear forecast that is the forecast given the contexts alone.
+        """
+        order = min(self.order, contexts.shape[1])
+        backward, window = self.weights[order][::-1], contexts[:, -order:] - self.mean
+        for _ in range(horizon):
+            window = np.column_stack([window, window[:, -order:] @ backward])
+        return np.asarray(window[:, order:] + self.mean)
+
+
+def fit_ar(windows: Windows, order: int) -> Autoregression:
+    """AR(`order`) by the autocovariance of the record that windows form."""
     x = windows.spacing.numpy().ravel()
     mean = float(x.mean())
     centred = x - mean
     covariance = [centred[k:] @ centred[: len(x) - k] / len(x) for k in range(order + 1)]
-    weights, variance = levinson(np.array(covariance))
+    return Autoregression(mean, *levinson(np.array(covariance)))
 
-    def forecast(windows: Windows) -> Mixture:
-        past = windows.spacing.numpy()[:, :-1] - mean
-        mu = np.empty_like(past)
-        for t in range(min(order - 1, past.shape[1])):
-            mu[:, t] = past[:, t::-1] @ weights[t + 1]
-        if past.shape[1] >= order:
-            seen = np.lib.stride_tricks.sliding_window_view(past, order, axis=1)
-            mu[:, order - 1 :] = seen @ weights[order][::-1]
-        known = np.minimum(np.arange(1, past.shape[1] + 1), order)
-        sigma = np.broadcast_to(np.sqrt(variance[known]), mu.shape)
-        return _gaussian(mean + mu, sigma)
 
-    return forecast
+def best_ar(windows: Windows, orders: Iterable[int], skips: Iterable[float]) -> Autoregression:
+    """The AR of the order, and fitted to the windows, that :func:`chosen` finds best."""
+    order, nearest = chosen(fit_ar, windows, orders, skips)
+    return fit_ar(nearest, order)
 
 
 def fit_ar_in_height(windows: Windows, places: int, every: int = 8) -> Rival:

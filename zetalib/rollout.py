@@ -7,14 +7,17 @@ the end of the context (Reference 1.4).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from zetalib.errors import ZetaError
 from zetalib.mixture import Mixture
+from zetalib.window import Windows
 
 Floats = NDArray[np.float64]
 # Contexts (B, T) and rounded heights of their first zeros (B,) to forecasts of what follows (B, K).
@@ -59,6 +62,22 @@ def contexts_and_futures(
     return stretch[:, :context], stretch[:, context:], starts
 
 
+@dataclass(frozen=True)
+class Stretches:
+    """Contexts (m, T) of a split, the futures (m, h) that followed, rounded heights (m,)."""
+
+    contexts: Floats
+    futures: Floats
+    heights: Floats  # of the contexts' first zeros
+
+
+def stretches(windows: Windows, trajectories: int, context: int, horizon: int) -> Stretches:
+    """:func:`contexts_and_futures` of the record that windows form, from where they begin."""
+    record, length = windows.spacing.numpy().ravel(), windows.spacing.shape[1]
+    contexts, futures, starts = contexts_and_futures(record, trajectories, context, horizon, length)
+    return Stretches(contexts, futures, windows.heights(torch.from_numpy(starts)).numpy())
+
+
 def rollout(
     forecaster: Forecaster | Sequence[Forecaster],
     contexts: Floats,
@@ -81,14 +100,19 @@ def rollout(
     feedback : what is fed back, the mixture's mean or a draw from it (needs `rng`)
     longest : what the forecaster takes, spacings
         A context that has grown to so many keeps its newer half (rounded down).
-    batch : trajectories rolled out before the next; None: all at once
+    batch : trajectories rolled out before the next; None: what the forecaster names as its
+        `batch`, else all at once
     """
     if feedback == "sample" and rng is None:
         raise ValueError("sampled feedback needs a random generator")
-    if batch is not None:
+    if batch is None:
+        batch = getattr(forecaster, "batch", len(contexts))
+    if batch < len(contexts):
         parts = [slice(i, i + batch) for i in range(0, len(contexts), batch)]
         some = partial(rollout, forecaster, horizon=horizon, feedback=feedback, rng=rng)
-        return np.concatenate([some(contexts[p], heights[p], longest=longest) for p in parts])
+        return np.concatenate(
+            [some(contexts[p], heights[p], longest=longest, batch=batch) for p in parts]
+        )
     window, predicted = contexts, np.empty((len(contexts), horizon))
     forecasters = [forecaster] * horizon if callable(forecaster) else forecaster
     for h in range(horizon):

@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import sici
 
 from zetalib import circular
-from zetalib.controls import prime_numbers
 from zetalib.errors import ZetaError
+from zetalib.primes import prime_powers
 
 Floats = NDArray[np.float64]
 Complexes = NDArray[np.complex128]
@@ -377,15 +377,6 @@ def _expected(law: str, x: Floats) -> tuple[Floats, Floats]:
 
 
 # The primes in the zeros
-
-
-def prime_powers(limit: int) -> tuple[Floats, Floats]:
-    """Prime powers up to `limit`, ascending, and Lambda of them, the log of the prime."""
-    primes = next(prime_numbers(2 * (limit // 2 + 1)))
-    primes = primes[primes <= limit].astype(np.float64)
-    found = [(p**k, np.log(p)) for p in primes for k in range(1, int(np.log2(limit)) + 1)]
-    q, mangoldt = np.array(sorted(pair for pair in found if pair[0] <= limit)).T
-    return q, mangoldt
 
 
 def zeros_number_variance(lengths: Floats, height: float, split: float = 0.25) -> Floats:
