@@ -7,6 +7,7 @@ from conftest import zeros
 from zetalib import coasting, inversion
 from zetalib.coasting import Coasting
 from zetalib.inversion import Follower, Known
+from zetalib.lanes import WIDTH
 
 CONTEXT, AHEAD = 100, 100
 
@@ -47,7 +48,7 @@ def test_the_zeros_ahead_are_where_they_are_said_to_be(stretches, solved):
     assert 0.4 < np.sqrt(np.square(error / deviation)[:, far].mean()) < 2
 
 
-def test_zeros_counted_are_those_of_one_at_a_time(stretches):
+def test_zeros_counted_are_where_the_sum_as_written_says(stretches):
     """The kernels against the sums as they are written."""
     spacing, height = stretches[0][0, :CONTEXT], float(stretches[1][0])
     follower = coasting.solved(spacing, height, np.inf)
@@ -98,3 +99,20 @@ def test_contexts_are_solved_once_and_their_beginnings_followed_with_them(stretc
         kept = np.column_stack([context[:, 20:], found[:, -1, 0]])
         assert run(kept, height).shape == (*kept.shape, 7)
     assert followed == [(2, 40)]
+
+
+def test_derivatives_of_the_count_are_its_differences(stretches):
+    spacing, height = stretches[0][0, :CONTEXT], float(stretches[1][0])
+    follower = coasting.solved(spacing, height, np.inf)
+    state, tables = follower.state, follower.tables
+    primes = len(tables.log_p)
+    u = CONTEXT + np.arange(WIDTH) / 2.0
+    rows = coasting._derivatives(u, tables, state)
+    assert np.allclose(rows[:, 2 * primes], 1 / np.pi)  # of c
+    for i in (0, 3, primes - 1, primes, 2 * primes - 1):
+        ends = []
+        for step in (1e-5, -2e-5):
+            state.x[i] += step
+            ends.append(coasting._sum(u[None], tables, state)[0])
+        state.x[i] += 1e-5
+        np.testing.assert_allclose(rows[:, i], (ends[0] - ends[1]) / 2e-5, rtol=1e-5, atol=1e-8)

@@ -60,12 +60,14 @@ def test_forecasts_are_those_of_a_whole_pass(positions, of_memory, defaults):
 
 def test_some_at_a_time_is_all_at_once(defaults):
     built = network(defaults, {"positions": "arithmetic", "lags": 3}, {"kind": "none"})
-    assert Decoder(built).batch == 32
+    assert Decoder(built).batch == 32 > len(HEIGHTS) > 2
+
+    class Pairs(Decoder):
+        batch = 2
+
     whole, parts = (
-        rollout.rollout(
-            Decoder(built), contexts(), HEIGHTS, 6, "mean", longest=built.context, batch=batch
-        )
-        for batch in (len(HEIGHTS), 2)
+        rollout.rollout(kind(built), contexts(), HEIGHTS, 6, "mean", longest=built.context)
+        for kind in (Decoder, Pairs)
     )
     assert parts == pytest.approx(whole, abs=1e-5)
 

@@ -28,6 +28,7 @@ def test_the_prime_counting_function_far_up():
 def test_the_first_primes():
     assert first_primes(10) == [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]
     assert first_primes(82)[-1] == 421 and first_primes(0) == []
+    assert first_primes(600)[-1] == 4409  # beyond what is sieved at first
 
 
 def test_prime_powers():

@@ -51,6 +51,10 @@ def test_an_autoregression_rolls_forward_by_its_own_forecasts():
     found = rivals.fit_ar(record, 3).rollout(np.array([[1.0, 3.0], [1.0, 0.0]]), 4)
     expected = 1 + np.outer([2.0, -1.0], 0.6 ** np.arange(1, 5))
     assert found == pytest.approx(expected, abs=0.05)
+    data = ar2(20)
+    ar = rivals.fit_ar(data, 5)
+    last = ar(data).mean().reshape(20, -1)[:, -1]
+    assert ar.rollout(data.spacing.numpy()[:, :-1], 1)[:, 0] == pytest.approx(last)
 
 
 def test_ar_finds_the_process_and_its_noise():
@@ -70,6 +74,8 @@ def test_the_order_is_chosen_above_what_it_is_fitted_to():
     data.spacing[:750] = torch.from_numpy(rng.gamma(2, 0.5, (750, 64)))
     order, kept = rivals.chosen(rivals.fit_ar, data, (1, 2), (0.0, 0.6))
     assert order == 2 and torch.equal(kept.spacing, data.spacing[900:])
+    best = rivals.best_ar(data, (1, 2), (0.0, 0.6))
+    assert best.order == 2 and best.mean == pytest.approx(float(kept.spacing.mean()))
 
 
 def test_the_choice_knows_nothing_of_what_lies_between():

@@ -115,7 +115,9 @@ def test_draws_are_independent_walks_of_the_same_contexts():
     assert abs(across) < 0.4  # no draw is another's copy
     again = rollout.draws(independent, contexts, HEIGHTS, 16, 60, seed=1)
     assert np.array_equal(found, again)
-    batched = rollout.draws(independent, contexts, HEIGHTS, 16, 60, seed=1, batch=30)
+    independent.batch = 30
+    batched = rollout.draws(independent, contexts, HEIGHTS, 16, 60, seed=1)
+    assert not np.array_equal(found, batched)
     assert np.allclose(batched.std((0, 1)), 0.1 * np.sqrt(h), rtol=0.05)
 
 
@@ -131,10 +133,8 @@ def test_a_forecaster_may_name_how_many_contexts_it_takes_at_a_time():
             return Mixture(*np.ones((3, len(context), 1)))
 
     few = Few()
-    for batch, given in ((None, [30] * 2 + [30] * 2 + [30] * 2 + [10] * 2), (100, [100] * 2)):
-        few.given.clear()
-        rollout.rollout(few, np.ones((100, 8)), HEIGHTS, 2, "mean", batch=batch)
-        assert few.given == given
+    rollout.rollout(few, np.ones((100, 8)), HEIGHTS, 2, "mean")
+    assert few.given == [30] * 6 + [10] * 2
 
 
 def test_stretches_begin_where_windows_do():

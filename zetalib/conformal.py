@@ -64,7 +64,7 @@ class Fitted(BaseModel):
         """The raw intervals, each scaled by its class's factor."""
         return scaled(raw, np.array(self.factors)[self.kind(raw)])
 
-    def fixed(self, raw: Interval) -> dict[str, Interval]:
+    def offline(self, raw: Interval) -> dict[str, Interval]:
         """The intervals that need no target but those calibrated on: raw, split, adaptive."""
         low, high = raw
         split = low - self.adjustment, high + self.adjustment
@@ -101,7 +101,7 @@ class Calibrator(BaseModel):
 
     def intervals_ahead(self, samples: Floats, horizon: str, level: str) -> dict[str, Interval]:
         """Intervals of the zero `horizon` steps on: raw (:func:`ahead`), split, adaptive."""
-        return self.ahead[horizon][level].fixed(ahead(samples, float(level)))
+        return self.ahead[horizon][level].offline(ahead(samples, float(level)))
 
     def intervals(self, raw: Interval, y: Floats, level: str) -> dict[str, Interval]:
         """Intervals of one level by kind: raw, split, adaptive, online.
@@ -115,7 +115,7 @@ class Calibrator(BaseModel):
         """
         found = self.levels[level]
         moving = track(ratio(raw, y), found.kind(raw), found.factors, float(level), self.step)
-        return found.fixed(raw) | {"online": scaled(raw, moving)}
+        return found.offline(raw) | {"online": scaled(raw, moving)}
 
 
 def interval(mixture: Mixture, level: float) -> Interval:

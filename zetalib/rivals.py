@@ -2,7 +2,7 @@
 
 Each is fitted to windows of the training range and then forecasts positions 2 ... T of windows
 from their earlier spacings and rounded heights, as the network does: `fit_*` returns a function
-from windows to densities of the targets, window after window.
+from windows to densities of the targets, window after window (of an autoregression, an object).
 
 - the marginal density of spacings, and the GUE surmise: they look at nothing;
 - AR(p): least squares on the last p spacings, all orders below p where fewer are known;
@@ -115,7 +115,7 @@ def levinson(covariance: Floats) -> tuple[list[Floats], Floats]:
     return weights, np.array(variance)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Autoregression:
     """AR(p) with Gaussian errors; with fewer spacings known, the AR of that order: a rival."""
 

@@ -72,7 +72,7 @@ class Stretches:
 
 
 def stretches(windows: Windows, trajectories: int, context: int, horizon: int) -> Stretches:
-    """:func:`contexts_and_futures` of the record that windows form, from where they begin."""
+    """Stretches of the record that windows form, beginning where windows do if there is room."""
     record, length = windows.spacing.numpy().ravel(), windows.spacing.shape[1]
     contexts, futures, starts = contexts_and_futures(record, trajectories, context, horizon, length)
     return Stretches(contexts, futures, windows.heights(torch.from_numpy(starts)).numpy())
@@ -86,13 +86,14 @@ def rollout(
     feedback: Literal["mean", "sample"],
     rng: np.random.Generator | None = None,
     longest: int | None = None,
-    batch: int | None = None,
 ) -> Floats:
     """Predicted spacings, shape (trajectories, horizon), over contexts that grow by them.
 
     Parameters
     ----------
     forecaster : one for all steps, or one for each
+        One that has a `batch` is given so many trajectories at a time, all steps of some before
+        the next; draws are made in that order. Others are given all at once.
     contexts : shape (trajectories, context)
     heights : shape (trajectories,)
         Rounded heights of the contexts' first zeros. They are not moved on when a context loses
@@ -100,24 +101,30 @@ def rollout(
     feedback : what is fed back, the mixture's mean or a draw from it (needs `rng`)
     longest : what the forecaster takes, spacings
         A context that has grown to so many keeps its newer half (rounded down).
-    batch : trajectories rolled out before the next; None: what the forecaster names as its
-        `batch`, else all at once
     """
     if feedback == "sample" and rng is None:
         raise ValueError("sampled feedback needs a random generator")
-    if batch is None:
-        batch = getattr(forecaster, "batch", len(contexts))
-    if batch < len(contexts):
-        parts = [slice(i, i + batch) for i in range(0, len(contexts), batch)]
-        some = partial(rollout, forecaster, horizon=horizon, feedback=feedback, rng=rng)
-        return np.concatenate(
-            [some(contexts[p], heights[p], longest=longest, batch=batch) for p in parts]
-        )
-    window, predicted = contexts, np.empty((len(contexts), horizon))
     forecasters = [forecaster] * horizon if callable(forecaster) else forecaster
+    sampling = rng if feedback == "sample" else None
+    batch = getattr(forecaster, "batch", len(contexts))
+    parts = [slice(i, i + batch) for i in range(0, len(contexts), batch)]
+    return np.concatenate(
+        [_some(forecasters, contexts[p], heights[p], horizon, sampling, longest) for p in parts]
+    )
+
+
+def _some(
+    forecasters: Sequence[Forecaster],
+    contexts: Floats,
+    heights: Floats,
+    horizon: int,
+    rng: np.random.Generator | None,
+    longest: int | None,
+) -> Floats:
+    window, predicted = contexts, np.empty((len(contexts), horizon))
     for h in range(horizon):
         mixture = forecasters[h](window, heights)
-        drawn = mixture.mean() if rng is None or feedback == "mean" else mixture.sample(rng)
+        drawn = mixture.mean() if rng is None else mixture.sample(rng)
         predicted[:, h] = drawn
         full = longest is not None and window.shape[1] >= longest
         dropped = window.shape[1] - window.shape[1] // 2 if full else 0
@@ -133,7 +140,6 @@ def draws(
     number: int,
     seed: int,
     longest: int | None = None,
-    batch: int | None = None,
 ) -> Floats:
     """Where the next zeros may lie: cumulative sums of `number` sampled rollouts of each context.
 
@@ -145,7 +151,7 @@ def draws(
     """
     rng = np.random.default_rng(seed)
     run = partial(rollout, forecaster, contexts, heights, horizon, "sample", rng)
-    return np.stack([run(longest, batch).cumsum(1) for _ in range(number)], 1)
+    return np.stack([run(longest).cumsum(1) for _ in range(number)], 1)
 
 
 def accumulated_error(predicted: Floats, true: Floats) -> Floats:

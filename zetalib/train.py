@@ -50,6 +50,7 @@ _CODE = (  # of zetalib: what decides the weights
     "model",
     "optimizers",
     "positions",
+    "primes",
     "train",
     "window",
 )
