@@ -11,7 +11,7 @@ theta0, the scale of h (T is known to three digits only) and a slow remainder R.
 have modulus one; here they are free, with the prior E|a_p|^2 = 1, so that a prime not resolved yet
 fades out instead of speaking at random. That, and lowering the noise of the equations step by step
 from an explicit-formula start (item 3), is what makes the solution findable: at height 10^6 most
-stretches of 60 zeros are solved to three digits, of 100 to five.
+stretches of 60 zeros are solved to three digits, of 130 to five.
 
 The forecast of the next spacing is the next sign change of Z, its standard deviation the one of
 Z there under the posterior's curvature (Laplace), divided by the slope. It uses no zero beyond the
