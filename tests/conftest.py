@@ -1,9 +1,9 @@
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
+from small_graph import PLATT, ROOT, clone  # noqa: F401, a fixture of each file that asks
 from threadpoolctl import threadpool_limits
 
 from zetalib import experiments, fixed, manifest, platt, siegel, unfold
@@ -12,13 +12,11 @@ from zetalib.platt import Block, Header
 settings.register_profile("zetalib", deadline=None, derandomize=True)
 settings.load_profile("zetalib")
 
-ROOT = Path(__file__).parents[1]
-PLATT = Path(__file__).parent / "data" / "zeros_14.dat"  # LMFDB's own file
-
 
 def pytest_collection_modifyitems(items):
-    """The file that takes longest goes first, so that two workers end together."""
-    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+    """The two files that take longest go first, so that two workers end together."""
+    longest = {"test_pipeline.py", "test_dvc_experiments.py"}
+    items.sort(key=lambda item: item.path.name not in longest)
 
 
 @pytest.fixture

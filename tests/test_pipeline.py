@@ -1,104 +1,15 @@
 """The pipeline as its users drive it: real dvc commands in a clone, on LMFDB's own 4520 zeros."""
 
-import io
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import vl_convert
-from conftest import PLATT, ROOT
-from dvc.utils.hydra import apply_overrides
+from small_graph import STAGES, run, stages_run
 
 from zetalib import platt
-from zetalib.experiments import flatten, hydra
 from zetalib.platt import Block, Header
-
-SMALL = {
-    "window": {"length": 32},
-    "invert": {"solve": False},  # compiling its kernels takes as long as all the rest
-    "model": {"inversion": False, "layers": 1, "heads": 2, "width": 16, "lags": 4, "components": 3},
-    "train": {
-        "shift": True,
-        "skip_lowest": 0.4,
-        "steps": 30,
-        "warmup": 3,
-        "eval_every": 10,
-        "checkpoint_every": 10,
-        "threads": 1,
-    },
-    "evaluate": {"contexts": [16, 31], "horizons": [5, 100], "trajectories": 100, "explicit": 2},
-    "distill": {
-        "statistics": ["mean", "q0.9"],
-        "known": [3, 16],
-        "primes": 2,
-        "samples": 300,
-        "evaluations": 2000,
-        "max_length": 8,
-    },
-    "diagnose": {"windows": 8, "positions": 8, "horizon": 10, "trajectories": 10},
-    "baselines": {
-        "ar_orders": [2],
-        "ar_skips": [0.0],
-        "height_places": [8],
-        "gaps": 2,
-        "explicit_every": 4,
-        "block": 1,
-    },
-    "laws": {"windows": 8, "trajectories": 10, "horizon": 20},
-}
-STAGES = ["download", "decode", "unfold", "verify", "window", "invert", "baselines", "contexts"]
-STAGES += ["train", "calibrate", "evaluate", "distill", "diagnose", "laws", "report"]
-
-
-def run(folder, *command, ok=True):
-    """Run a command with this environment's python and dvc first; return what it printed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    assert (done.returncode == 0) == ok, said
-    return said
-
-
-def stages_run(said):
-    return re.findall(r"Running stage '(\w+)'", said)
-
-
-def commit(folder, message):
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    run(folder, "git", "add", "-A")
-    run(folder, "git", *identity, "commit", "-qm", message)
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    """The working tree as a repository of its own, with small parameters, reproduced once."""
-    base = tmp_path_factory.mktemp("pipeline")
-    folder = base / "clone"
-    listed = run(ROOT, "git", "ls-files", "-z", "-co", "--exclude-standard")
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(("metrics/", "plots/")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    (base / "zeros").mkdir()
-    shutil.copyfile(PLATT, base / "zeros" / "zeros_14.dat")
-    changes = [f"{key}={hydra(value)}" for key, value in flatten(SMALL)]
-    source = ["download.source=directory", f"download.directory={base / 'zeros'}"]
-    apply_overrides(str(folder / "params.yaml"), changes + source)
-    run(folder, "git", "init", "-q", "-b", "main")
-    commit(folder, "before")
-    assert stages_run(run(folder, "dvc", "repro")) == STAGES
-    commit(folder, "after")
-    return folder
 
 
 def test_a_second_repro_has_nothing_to_do_and_status_is_clean(clone):
@@ -133,44 +44,6 @@ def test_scores_can_be_recomputed_from_the_forecasts_alone(clone):
     first = (141 - 14) * 32 + 1  # rank of the zero before the first val spacing
     assert [row["n"] for row in table[:31]] == list(range(first + 2, first + 33))
     assert len(table) == 14 * 31
-
-
-def test_an_experiment_runs_train_and_what_follows_and_nothing_before(clone):
-    said = run(clone, "dvc", "exp", "run", "-S", "model.entropy_reg=0.01", "--name", "more-entropy")
-    assert stages_run(said) == STAGES[STAGES.index("train") :]
-    difference = run(clone, "dvc", "metrics", "diff")
-    assert re.search(r"metrics/evaluate\.json +nll +-?\d", difference)
-    assert re.search(r"model\.entropy_reg +0\.005 +0\.01", run(clone, "dvc", "params", "diff"))
-    shown = run(clone, "dvc", "exp", "show", "--csv", "--only-changed")
-    assert "more-entropy" in shown and "model.entropy_reg" in shown
-    # What a user edits by hand afterwards is honoured, not composed over.
-    text = (clone / "params.yaml").read_text()
-    assert "entropy_reg: 0.01" in text and "# loss = NLL - entropy_reg * H(pi)" in text
-    (clone / "params.yaml").write_text(text.replace("entropy_reg: 0.01 ", "entropy_reg: 0.005"))
-    run(clone, "dvc", "repro")
-    assert run(clone, "git", "status", "--short") == ""
-
-
-def test_a_queue_of_experiments_runs_in_copies_and_leaves_the_workspace_alone(clone):
-    for lags in (1, 2):
-        override = f"distill.lags={lags}"
-        run(clone, "dvc", "exp", "run", "--queue", "-S", override, "-n", f"lags-{lags}")
-    run(clone, "dvc", "exp", "run", "--run-all")
-    shown = run(clone, "dvc", "exp", "show", "--csv")
-    rows = pd.read_csv(io.StringIO(shown[shown.index("Experiment") :])).set_index("Experiment")
-    assert rows.loc["lags-1", "distill.lags"] == 1 and rows.loc["lags-2", "distill.lags"] == 2
-    (formula,) = (c for c in rows if c.endswith("formulas.model.mean.spacings.3-15.formula"))
-    assert "s2" not in rows.loc["lags-1", formula]
-    assert run(clone, "git", "status", "--short") == ""
-
-
-def test_a_named_experiment_is_one_command(clone):
-    (clone / "experiments" / "quick.yaml").write_text("distill:\n  samples: 250\n")
-    said = run(clone, "python", "-m", "pipeline.experiment", "quick")
-    assert stages_run(said) in (["distill"], ["distill", "report"]) and "quick" in said
-    run(clone, "git", "checkout", "-q", ".")
-    (clone / "experiments" / "quick.yaml").unlink()
-    run(clone, "dvc", "checkout", "-q")
 
 
 def test_push_and_pull_leave_nothing_to_do_in_a_second_clone(clone, tmp_path):
@@ -267,42 +140,6 @@ def test_the_table_stands_beside_the_references_rows(clone):
         assert row in said
     nll = json.loads((clone / "metrics/evaluate.json").read_text())["nll"]
     assert f"{nll:.3f}" in next(line for line in said.splitlines() if line.startswith("this run"))
-
-
-def test_plots_draw_and_say_what_to_see(clone, tmp_path):
-    said = run(clone, "dvc", "plots", "show", "--json", "--split")
-    plots = json.loads(said[said.index("{") :])["data"]
-    drawn = {Path(name).stem for name in plots}
-    assert drawn >= {
-        "learning_curve",
-        "rollout",
-        "pit",
-        "reliability",
-        "coverage",
-        "coverage_by_width",
-        "density",
-        "forecasts",
-        "formulas",
-        "ablation",
-        "masking",
-        "similarity",
-        "number_variance",
-        "gain",
-        "primes",
-    }
-    for name in drawn - {"forecasts"}:
-        target = next(n for n in plots if Path(n).stem == name)
-        spec = run(clone, "dvc", "plots", "show", target, "--show-vega")
-        spec = json.loads(spec[spec.index("{") :])
-        assert len(spec["title"]["subtitle"]) >= 1, "a caption"
-        assert "NaN" not in json.dumps(spec)
-        svg = vl_convert.vegalite_to_svg(spec)
-        assert spec["title"]["text"] in svg and svg.count("<path") > 4
-    page = run(clone, "dvc", "plots", "show", "-o", str(tmp_path / "page"))
-    assert "index.html" in page
-    assert "data:image/svg" in (tmp_path / "page/index.html").read_text() or list(
-        (tmp_path / "page").rglob("*forecasts.svg")
-    )
 
 
 def test_progress_is_on_the_screen(clone):
