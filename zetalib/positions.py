@@ -140,5 +140,6 @@ def rotate(x: Tensor, rotation: Rotation, back: bool = False) -> Tensor:
     The result is float32 at least: rounding angles to bfloat16 would lose the position.
     """
     cos, sin = rotation
-    turned = x.roll(x.shape[-1] // 2, -1)
+    half = x.shape[-1] // 2
+    turned = torch.cat([x[..., half:], x[..., :half]], -1)  # compiled on a CPU, roll is no vector
     return torch.addcmul(x * cos, turned, sin, value=-1 if back else 1)
