@@ -142,6 +142,12 @@ def test_other_parameters_or_data_are_another_run(workspace):
     assert results.training_key(same, fit) == key
 
 
+def test_every_run_has_a_record_of_its_own_whatever_dots_are_in_its_name():
+    runs = results.plan(experiments.names(ROOT / "experiments"), "small", [1, 2])
+    names = [run.record.name for run in runs]
+    assert len(set(names)) == len(runs) and names == [f"{run.name}.json" for run in runs]
+
+
 def test_comments_do_not_change_the_code_but_a_statement_does(tmp_path):
     (tmp_path / "package").mkdir()
     path = tmp_path / "package" / "a.py"

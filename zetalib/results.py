@@ -82,7 +82,8 @@ class Run:
     @property
     def record(self) -> Path:
         """Its record; that of a stand-in is never tracked and in no table."""
-        return (self.scratch if self.stand_in else RECORDS / self.name).with_suffix(".json")
+        folder = self.scratch.parent if self.stand_in else RECORDS
+        return folder / f"{self.name}.json"  # a suffix would take the place of what follows a dot
 
     @property
     def command(self) -> str:
