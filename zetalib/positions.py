@@ -141,5 +141,8 @@ def rotate(x: Tensor, rotation: Rotation, back: bool = False) -> Tensor:
     """
     cos, sin = rotation
     half = x.shape[-1] // 2
-    turned = torch.cat([x[..., half:], x[..., :half]], -1)  # compiled on a CPU, roll is no vector
+    if torch.compiler.is_compiling():  # roll would become scalar code in bfloat16 on a CPU
+        turned = torch.cat([x[..., half:], x[..., :half]], -1)
+    else:
+        turned = x.roll(half, -1)
     return torch.addcmul(x * cos, turned, sin, value=-1 if back else 1)
