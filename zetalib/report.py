@@ -44,7 +44,8 @@ SECTIONS: list[tuple[str, str, str, tuple[str, ...]]] = [
     (
         "remedies",
         "Remedies for rollouts",
-        "Beside Q3. A fade and a gate change rollouts only: the weights are those of Q3.",
+        "Beside Q3. A fade and a gate change rollouts only: the weights are those of Q3. As each of"
+        " their steps is a whole pass, Err@h is of 100 trajectories instead of 1,000.",
         ("Q3",),
     ),
     (
