@@ -171,3 +171,14 @@ def test_only_arithmetic_positions_and_their_kin_are_told_the_height(defaults):
 def test_positions_that_make_no_sense_are_refused(changes, message, defaults):
     with pytest.raises(ValueError, match=message):
         arithmetic(defaults, **changes)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_what_is_compiled_turns_to_the_same_bits(monkeypatch, back):
+    x = torch.randn(2, 5, 3, 4, 8, generator=torch.Generator().manual_seed(0))
+    rotation = x[:, :, :1].cos(), x[:, :, :1].sin()
+    for given in (x, x.bfloat16()):
+        eager = positions.rotate(given, rotation, back)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.compiler, "is_compiling", lambda: True)
+            assert torch.equal(positions.rotate(given, rotation, back), eager)
