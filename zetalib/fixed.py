@@ -148,6 +148,27 @@ def to_floats(fixed: Fixed) -> Floats:
     return out
 
 
+@nb.njit(cache=True, nogil=True)
+def _add(heights: Fixed, other: Fixed, out: Fixed) -> None:
+    for i in range(heights.shape[0]):
+        carry = np.uint64(0)
+        for k in range(3):
+            s = heights[i, k] + other[k]
+            c = np.uint64(s < other[k])
+            total = s + carry
+            carry = c | np.uint64(total < s)
+            out[i, k] = total
+
+
+def add(heights: Fixed, units: int) -> Fixed:
+    """Heights, shape (n, 3), plus `units` of 2^-101 (which may be negative), modulo 2^192."""
+    if units == 0:
+        return heights
+    out = np.empty_like(heights)
+    _add(heights, from_ints([units % (1 << 64 * LIMBS)])[0], out)
+    return out
+
+
 def subtract(a: Fixed, b: Fixed) -> Fixed:
     """Exact a - b, shapes (n, 3).
 

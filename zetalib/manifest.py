@@ -14,7 +14,12 @@ from zetalib.errors import ZetaError
 NAME = "manifest.json"
 
 
-def write(folder: str | Path, source: str, md5s: Mapping[str, str] | None = None) -> dict[str, Any]:
+def write(
+    folder: str | Path,
+    source: str,
+    md5s: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Describe the archive files in `folder`, check that they chain, and leave the manifest there.
 
     Parameters
@@ -24,6 +29,9 @@ def write(folder: str | Path, source: str, md5s: Mapping[str, str] | None = None
         What is said to be their source.
     md5s : mapping, optional
         md5 in hex by name, of files whose bytes this run has hashed already; others are read.
+    more : mapping, optional
+        What the source has to say besides: `base_height` and `base_rank`, decimal strings, of
+        files whose heights and ranks are above a base.
 
     Returns
     -------
@@ -48,9 +56,14 @@ def write(folder: str | Path, source: str, md5s: Mapping[str, str] | None = None
             entry["bytes_after_last_block"] = trailing
         files.append(entry)
     zeros = files[-1]["last_rank"] - files[0]["first_rank"] + 1
-    found = {"source": source, "zeros": zeros, "files": files}
+    found = {"source": source, "zeros": zeros, **(more or {}), "files": files}
     atomic.write_json(Path(folder) / NAME, found)
     return found
+
+
+def base_height(raw: str | Path) -> int:
+    """What is to be added to the heights of the files in `raw`: 0 but for tables at 10^21."""
+    return int(json.loads((Path(raw) / NAME).read_text()).get("base_height", 0))
 
 
 def check(raw: str | Path, paths: list[Path]) -> dict[str, str]:

@@ -52,7 +52,16 @@ Ramp = Annotated[
 
 
 Source = Literal[
-    "odlyzko", "directory", "lmfdb", "exact", "siegel", "gue", "poisson", "shuffled", "primes"
+    "odlyzko",
+    "directory",
+    "table",
+    "lmfdb",
+    "exact",
+    "siegel",
+    "gue",
+    "poisson",
+    "shuffled",
+    "primes",
 ]
 Statistic = Annotated[str, Field(pattern=r"^(mean|q0\.\d+)$")]
 STATISTICS = 8  # numbers that describe a window, for losses.statistics
@@ -77,8 +86,11 @@ class Download(Section):
 
     source: Source
     directory: str | None  # folder of zeros_*.dat, for source: directory
+    table: str | None  # file of heights, for source: table
+    base: Count | None  # table: to be added to its heights; null: as the table says, or nothing
     max_zeros: Positive | None  # stop after so many zeros; null: all there are
-    first_rank: Positive | None  # siegel: rank of the first zero; null: 1, or from_height decides
+    # siegel, table: rank of the first zero; null: 1, or from_height or the table decides.
+    first_rank: Positive | None
     from_height: NotNegative | None  # siegel: take zeros above this height; null: from the first
     to_height: Rate | None  # exact, siegel: take zeros up to this height; null: max_zeros decides
     seed: Count  # gue, poisson, shuffled
@@ -99,9 +111,13 @@ class Download(Section):
         needs = {"exact": ("to_height",), "siegel": ("max_zeros", "to_height")}.get(self.source)
         if needs and all(getattr(self, name) is None for name in needs):
             raise ValueError(f"source {self.source} needs {' or '.join(needs)}")
+        if self.source == "table" and self.table is None:
+            raise ValueError("source table needs table, the file of heights")
         users = {
             "directory": ("directory",),
-            "first_rank": ("siegel",),
+            "table": ("table",),
+            "base": ("table",),
+            "first_rank": ("siegel", "table"),
             "from_height": ("siegel",),
             "to_height": ("exact", "siegel"),
         }

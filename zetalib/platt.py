@@ -254,6 +254,18 @@ def read_blocks(path: str | Path) -> Iterator[Block]:
             yield Block(header, _decode_block(path, handle, header))
 
 
+def exact_heights(path: Path, headers: Sequence[Header]) -> Fixed:
+    """The zeros of some blocks of a file in units of 2^-101, shape (m, 3).
+
+    Raises
+    ------
+    ZetaError
+        On a zero distance and on zeros beyond a block's end.
+    """
+    with path.open("rb") as handle:
+        return np.vstack([_decode_block(path, handle, header) for header in headers])
+
+
 def _decode_block(path: Path, handle: BinaryIO, header: Header) -> Fixed:
     heights, bad, why = _read_block(handle, header)
     if why == _GOOD:

@@ -1,8 +1,9 @@
 """Where zeros come from. Every source leaves the same thing: archive files in one folder.
 
-A source is a function ``(params, folder) -> None`` that writes ``zeros_*.dat`` into an empty
-folder; :data:`SOURCES` is the seam for further ones. :func:`fetch` runs one and adds the manifest.
-Only `lmfdb` works on the folder of an earlier run, to keep what is good there.
+A source is a function ``(params, folder)`` that writes ``zeros_*.dat`` into an empty folder, and
+may return what the manifest is to say besides; :data:`SOURCES` is the seam for further ones.
+:func:`fetch` runs one and adds the manifest. Only `lmfdb` works on the folder of an earlier run, to
+keep what is good there.
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zetalib import archive, atomic, controls, exact, lmfdb, manifest, platt, siegel
+from zetalib import (
+    archive,
+    atomic,
+    controls,
+    exact,
+    height_tables,
+    lmfdb,
+    manifest,
+    platt,
+    siegel,
+)
 from zetalib.errors import ZetaError
 from zetalib.params import Download
 
@@ -56,8 +67,8 @@ def fetch(params: Download, folder: str | Path) -> dict[str, Any]:
             return manifest.write(folder, params.source, md5s)
         with atomic.replacing(folder) as aside:
             aside.mkdir()
-            SOURCES[params.source](params, aside)
-            return manifest.write(aside, params.source)
+            more = SOURCES[params.source](params, aside)
+            return manifest.write(aside, params.source, more=more)
     except OSError as error:
         problem = f"it could not be read or written ({error.strerror or error})"
         remedy = "Free room on the disk or correct the permissions, then run it again."
@@ -159,9 +170,10 @@ def floats_of_pickle(data: bytes) -> NDArray[np.float64]:
     return np.array(values)
 
 
-SOURCES: dict[str, Callable[[Download, Path], None]] = {
+SOURCES: dict[str, Callable[[Download, Path], dict[str, Any] | None]] = {
     "odlyzko": odlyzko,
     "directory": directory,
+    "table": height_tables.write,
     "exact": exact.write,
     "siegel": siegel.fetch,
     "gue": controls.gue,

@@ -43,8 +43,9 @@ def decode_folder(
     raw, out = Path(raw).absolute(), Path(out).absolute()  # a worker may be elsewhere
     paths = platt.numeric_order(raw)
     md5 = manifest.check(raw, paths)
+    base = manifest.base_height(raw)
     calls = (
-        (path, headers, following, md5[path.name], out / f"{path.stem}.parquet", _CODE)
+        (path, headers, following, md5[path.name], out / f"{path.stem}.parquet", _CODE, base)
         for path, headers, following in _with_following(paths, garbage)
     )
     zeros = 0
@@ -77,7 +78,13 @@ def _with_following(
 
 
 def decode(
-    path: Path, headers: list[Header], following: int | None, md5: str, out: Path, code: str
+    path: Path,
+    headers: list[Header],
+    following: int | None,
+    md5: str,
+    out: Path,
+    code: str,
+    base: int = 0,
 ) -> tuple[Part, bool]:
     """Bring the Parquet file of one archive file up to date; whether it was so already.
 
@@ -89,9 +96,11 @@ def decode(
         Of the archive file, as the manifest has it.
     code : str
         Digest of the caller's code, which must be this process's.
+    base : int
+        Added to every height of the file.
     """
     tables.check_code(out, code, _CODE)
-    key = tables.make_key(_CODE, md5, following)
+    key = tables.make_key(_CODE, md5, following, *([base] if base else []))
     found = tables.whole(out)
     # The key vouches for the md5 the archive file had then; one changed since is looked at again.
     if found is not None and found.key == key and (_older(path, out) or _md5(path) == md5):
@@ -102,6 +111,9 @@ def decode(
             after = platt.first_of(path, headers[stop:])
             after = following if after is None else after
             n, gamma, gap = platt.decode_run(path, headers[start:stop], after)
+            if base:
+                heights = platt.exact_heights(path, headers[start:stop])
+                gamma = fixed.to_floats(fixed.add(heights, base << fixed.UNIT_BITS))
             arrays = [pa.array(n), pa.array(gamma), pa.array(gap, from_pandas=True)]
             writer.write_table(pa.table(arrays, schema=SCHEMA), row_group_size=max(len(n), 1))
             rows += len(n)
