@@ -423,10 +423,8 @@ def _open(path: Path, handle: BinaryIO, pool: compute.Pool) -> Table:
     """The table at `path`, by its first bytes: no name's ending is trusted."""
     start = handle.read(8)
     handle.seek(0)
-    if start.startswith(b"\x93NUMPY"):
-        return _array_table(path, _map_array(path))
-    if start.startswith(b"PK\x03\x04"):
-        return _array_table(path, _array_of_archive(path))
+    if start.startswith((b"\x93NUMPY", b"PK\x03\x04")):
+        return _array_table(path, _load(path))
     if start.startswith(b"PAR1"):
         return _parquet_table(path)
     known = {
@@ -665,34 +663,24 @@ def _parse(text: bytes, fields: int, height: int, rank: int | None) -> tuple[byt
     return text, decimals.parse_lines(np.frombuffer(text, np.uint8), fields, height, rank)
 
 
-def _map_array(path: Path) -> NDArray[Any]:
+def _load(path: Path) -> NDArray[Any]:
+    """The array of a .npy file, mapped, or the only one (or that named gamma) of a .npz file."""
     try:
-        found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        problem = f"numpy cannot read it ({' '.join(str(error).split())[:100]})"
-        raise ZetaError(path, problem, "Save it with np.save, as float64.") from None
-    return found
-
-
-def _array_of_archive(path: Path) -> NDArray[Any]:
-    try:
-        with np.load(path, allow_pickle=False) as archive_of_arrays:
-            names = archive_of_arrays.files
-            named = [name for name in names if _name(name.encode()) in HEIGHTS]
-            chosen = named or names
-            if len(chosen) != 1:
-                problem = f"arrays {', '.join(names)[:80]}: which holds the heights?"
-                raise ZetaError(path, problem, "Name one gamma, or save it alone.")
-            found: NDArray[Any] = archive_of_arrays[chosen[0]]
-    except (ValueError, OSError, EOFError, KeyError, zlib.error) as error:
-        problem = f"numpy cannot read it ({' '.join(str(error).split())[:100]})"
-        raise ZetaError(path, problem, "Save it with np.savez, as float64.") from None
-    except Exception as error:  # zipfile's own errors
-        if isinstance(error, ZetaError):
-            raise
-        problem = f"a damaged zip file ({type(error).__name__})"
-        raise ZetaError(path, problem, "Save it with np.savez, as float64.") from None
-    return found
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            names = loaded.files
+            chosen = [name for name in names if _name(name.encode()) in HEIGHTS] or names
+            found = loaded[chosen[0]] if len(chosen) == 1 else None
+    except Exception as error:  # on a damaged file numpy lets through whatever its parsers raise
+        said = " ".join(str(error).split())[:100]
+        problem = f"numpy cannot read it ({type(error).__name__}: {said})"
+        raise ZetaError(path, problem, "Save it anew as float64, not as objects.") from None
+    if found is None:
+        problem = f"arrays {', '.join(names)[:80]}: which holds the heights?"
+        raise ZetaError(path, problem, "Name one gamma, or save it alone.")
+    return np.asarray(found)
 
 
 def _array_table(path: Path, array: NDArray[Any]) -> Table:
