@@ -283,6 +283,15 @@ def test_what_is_no_table_is_refused_in_one_line(fetch, tmp_path, text, message)
     assert not (tmp_path / "raw").exists(), "nothing that looks whole is left"
 
 
+def test_what_stands_before_the_numbers_is_told(fetch, capsys):
+    """A first line that is damaged cannot be told from prose: at least it is not silent."""
+    first, heights = fetch("Zeros of zeta\n1 14.13ö47\n2 21.022\n3 25.011\n")
+    assert first == 2 and len(heights) == 2
+    said = capsys.readouterr().out
+    assert "line 1 passed over: Zeros of zeta" in said
+    assert "line 2 passed over: 1 14.13ö47" in said
+
+
 def test_arrays_and_columns_that_are_no_heights(fetch, tmp_path):
     def refused(content, message):
         with pytest.raises(ZetaError, match=message):

@@ -525,8 +525,10 @@ def _head(path: Path, begin: bytes) -> _Head:
         line = begin[where : stop if stop >= 0 else len(begin)]
         fields = _fields(line)
         if fields and not fields[0].startswith(b"#"):
-            named = [_like_number(f) for f, n in zip(fields, _names(said), strict=False) if n]
-            if all(_like_number(f) for f in fields) or any(named):
+            numbers = [_like_number(f) for f in fields]
+            named = len(_names(said)) == len(fields) and any(numbers)
+            if named or all(numbers):
+                _tell(path, said)
                 return _columns(path, fields, where, number, said)
         if fields:
             said.append((number, line))
@@ -536,6 +538,12 @@ def _head(path: Path, begin: bytes) -> _Head:
             problem = f"no line of numbers in its first {min(len(begin), HEAD)} bytes: {shown!r}"
             raise ZetaError(path, problem, _ROOT)
     raise AssertionError("unreachable")
+
+
+def _tell(path: Path, said: list[tuple[int, bytes]]) -> None:
+    """Say what stands before the numbers: a first line that is damaged looks like prose."""
+    for number, line in said[:20]:
+        print(f"{path}: line {number} passed over: {line[:100].decode('utf-8', 'replace').strip()}")
 
 
 def _like_number(text: bytes) -> bool:
