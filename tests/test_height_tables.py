@@ -233,6 +233,13 @@ def test_zeros_from_the_middle_get_their_ranks_from_the_count(fetch, gamma):
     assert len(fetch(lines(gamma[:40].tolist()), max_zeros=30)[1]) == 30
 
 
+@pytest.mark.parametrize("start", ["14", "14.0000001", "13.5", "0.001", "5000", "5000.5", "4999"])
+def test_tables_that_begin_on_or_beside_a_block_bound(fetch, start):
+    numbers = [str(Decimal(start) + k) for k in range(5)]
+    assert fetch(lines(numbers))[1] == units(*numbers)
+    assert fetch(lines(numbers[:1]))[1] == units(*numbers[:1])
+
+
 def test_points_that_are_no_zeros_are_brought_too(fetch, capsys):
     points = np.cumsum(np.random.default_rng(0).uniform(0.1, 1.9, 3000)) + 0.3
     first, heights = fetch(lines(points.tolist()))

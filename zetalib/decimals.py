@@ -50,6 +50,8 @@ class Lines(NamedTuple):
         0, or what is wrong (FIELDS, NUMBER_FAULT, ...) with the line after the last one here.
     fault_at : int
         Where that line begins.
+    lines : int
+        Newlines in the piece.
     """
 
     heights: Fixed
@@ -57,6 +59,7 @@ class Lines(NamedTuple):
     at: NDArray[np.int64]
     fault: int
     fault_at: int
+    lines: int
 
 
 def parse_lines(text: Bytes, fields: int, height: int, rank: int | None) -> Lines:
@@ -93,7 +96,7 @@ def parse_lines(text: Bytes, fields: int, height: int, rank: int | None) -> Line
                 p, rows, fault = int(at[row]), row, TOO_HIGH
                 break
             heights[row] = fixed.from_ints([units])[0]
-    return Lines(heights[:rows], ranks[:rows], at[:rows], fault, p)
+    return Lines(heights[:rows], ranks[:rows], at[:rows], fault, p, room)
 
 
 def exact(number: bytes) -> int | None:

@@ -48,7 +48,7 @@ RANKS = frozenset({"n", "rank", "index", "number", "k", "no", "i"})
 ABSOLUTE = 1 << 52  # below it float64 is finer than 1, and a block may begin next to any zero
 COUNTED = 1e12  # above, float64 heights do not tell the count to a zero: it is checked here
 RANKED = 1 << 62  # ranks beyond are kept above a base
-SAMPLE = 512  # zeros over which S(t) is averaged
+SAMPLE = 256  # zeros over which S(t) is averaged
 ENOUGH = 0.25  # of that mean: ranks are checked where theory bounds it by this
 _BITS = 256  # of working precision: 10^30 to 2^-150
 
@@ -195,6 +195,10 @@ class _Rows:
         self._rank: np.uint64 | None = None
         self._shift = 0
 
+    def ended(self) -> bool:
+        """Whether all heights are taken."""
+        return not self._fill()
+
     def next_few(self) -> list[int]:
         """Up to `SAMPLE` of the next heights in units of 2^-101; none at the end."""
         return fixed.to_ints(self._held[:SAMPLE]) if self._fill() else []
@@ -230,11 +234,12 @@ class _Rows:
     def _checked(self, piece: Piece, heights: Fixed) -> Fixed:
         if not len(heights):
             return heights
-        seen = heights if self._before is None else np.vstack([self._before, heights])
-        k, why = _check_order(seen)
+        if self._before is None:
+            self._before = fixed.add(heights[:1], -1)
+        k, why = _check_order(self._before[0], heights)
         if why:
-            row = int(k) - (self._before is not None)
-            a, b = _as_text(seen[k - 1 : k]), _as_text(seen[k : k + 1])
+            seen = np.concatenate([self._before, heights])
+            a, b = _as_text(seen[k : k + 1]), _as_text(seen[k + 1 : k + 2])
             problem, remedy = {
                 1: (f"{b} stands twice", "Remove one of the two lines."),
                 2: (f"{b} after {a}: out of order", "Sort the table, or remove what is damaged."),
@@ -243,7 +248,7 @@ class _Rows:
                     "Complete the table, or take a part without a gap above 8.",
                 ),
             }[int(why)]
-            raise self._fault(piece, row, problem, remedy)
+            raise self._fault(piece, int(k), problem, remedy)
         self._before = heights[-1:].copy()
         return heights
 
@@ -272,17 +277,18 @@ def _as_text(height: Fixed) -> str:
 def _write_files(folder: Path, rows: _Rows, place: _Place, ends: _Ends) -> int:
     """Write the archive's files up to the last zero; how many zeros."""
     rows.shift(place.shift)
-    whole, part = divmod(rows.next_few()[0], 1 << fixed.UNIT_BITS)
+    first = rows.next_few()[0]
+    whole, part = divmod(first, 1 << fixed.UNIT_BITS)
     start = float(whole if part else whole - 1)
     rank = place.first_rank - place.kept_rank - 1
-    if rank == 0 and archive.FIRST < whole + 1 <= archive.FIRST + 7:
+    if rank == 0 and 0 < first - fixed.float_to_int(archive.FIRST) < 7 << fixed.UNIT_BITS:
         start = archive.FIRST
     writer = _Writer(rows, rank, ends)
     for heights in archive.bounds(start):
         bounds = [start, *(t for t in heights if t > start)]
         platt.write_file(folder / platt.file_name(bounds[0]), writer.blocks(bounds))
         print(f"{platt.file_name(bounds[0])}: {writer.rank - rank:,} zeros so far", flush=True)
-        if not rows.next_few():
+        if rows.ended():
             break
         start = bounds[-1]
     return writer.rank - rank
@@ -302,8 +308,8 @@ class _Writer:
             while len(part := self._rows.take_up_to(limit)):
                 taken.append(part)
                 self._ends.take(part)
-            heights = taken[0] if len(taken) == 1 else np.vstack([_NONE, *taken])
-            ended = not self._rows.next_few()
+            heights = taken[0] if len(taken) == 1 else np.concatenate([_NONE, *taken])
+            ended = self._rows.ended()
             if ended:
                 t1 = float(fixed.to_floats(heights[-1:])[0])
                 if fixed.float_to_int(t1) < fixed.to_ints(heights[-1:])[0]:
@@ -329,8 +335,9 @@ class _Ends:
     def take(self, heights: Fixed) -> None:
         """Take in the next heights, as they stand in the files."""
         if len(self._first) < SAMPLE:
-            self._first = np.vstack([self._first, heights[: SAMPLE - len(self._first)]])
-        self._last = np.vstack([self._last, heights[-SAMPLE:]])[-SAMPLE:]
+            self._first = np.concatenate([self._first, heights[: SAMPLE - len(self._first)]])
+        kept = max(SAMPLE - len(heights), 0)
+        self._last = np.concatenate([self._last[len(self._last) - kept :], heights[-SAMPLE:]])
         self._count += len(heights)
 
     def judge(self, path: Path) -> str:
@@ -384,11 +391,11 @@ def _smooth(base: int, units: int) -> arb:
 
 
 @nb.njit(cache=True, nogil=True)
-def _check_order(heights: Fixed) -> tuple[int, int]:
+def _check_order(before: Fixed, heights: Fixed) -> tuple[int, int]:
     """The first row that is equal to (1), below (2) or 8 or more above (3) the one before."""
-    for i in range(1, heights.shape[0]):
+    b0, b1, b2 = before[0], before[1], before[2]
+    for i in range(heights.shape[0]):
         a0, a1, a2 = heights[i, 0], heights[i, 1], heights[i, 2]
-        b0, b1, b2 = heights[i - 1, 0], heights[i - 1, 1], heights[i - 1, 2]
         d1 = a1 - b1
         borrow = np.uint64(a0 < b0)
         under = np.uint64(a1 < b1) | np.uint64(d1 < borrow)
@@ -400,6 +407,7 @@ def _check_order(heights: Fixed) -> tuple[int, int]:
             return i, 3
         if d1 == 0 and a0 == b0:
             return i, 1
+        b0, b1, b2 = a0, a1, a2
     return 0, 0
 
 
@@ -571,8 +579,11 @@ def _columns(
     power = _PROSE_RANK.search(prose) if base else None
     first = None
     if rank is not None:
-        units = decimals.exact(fields[rank]) if b"-" not in fields[rank] else 0
-        first = (units or 0) >> fixed.UNIT_BITS
+        try:
+            units = decimals.exact(fields[rank]) or 0
+        except ValueError:
+            units = 0
+        first = units >> fixed.UNIT_BITS
         if not first or first << fixed.UNIT_BITS != units:
             problem = f"{fields[rank].decode('ascii', 'replace')} is no rank, and stands first"
             remedy = "Two columns without a header are rank and height."
@@ -647,7 +658,7 @@ def _parsed(path: Path, texts: Iterator[bytes], head: _Head, pool: compute.Pool)
             problem, remedy = _FAULTS[found.fault]
             said = problem.format(shown=shown, fields=head.fields)
             raise ZetaError(f"{path}: line {number}", said, remedy)
-        lines += text.count(NEWLINE)
+        lines += found.lines
 
 
 NEWLINE = b"\n"
