@@ -67,6 +67,15 @@ def test_ranks_columns_and_what_lies_between():
     assert [text[a:].split()[0] for a in found.at] == ["1", "2,", "3", "4"]
 
 
+def test_an_empty_field_is_a_field():
+    for text in ("14.5,1,\n15.5,2,x\n", "14.5,1,\r\n15.5;2;\n"):
+        found = parse(text, 3, 0, 1)
+        assert found.fault == 0 and found.ranks.tolist() == [1, 2]
+    assert parse("14.5,\n", 2, 0, 1).fault == decimals.FIELDS
+    assert parse(",14.5\n", 2, 1).fault == 0
+    assert parse("14.5,,\n", 2, 0).fault == decimals.FIELDS
+
+
 def test_ranks_beyond_64_bits_keep_their_low_word():
     found = parse("10000000000000000000001 5.5\n1.0e+00 6.5\n", 2, 1, 0)
     assert found.ranks.tolist() == [(10**22 + 1) % 2**64, 1]

@@ -207,10 +207,10 @@ def test_base_and_first_rank_may_be_given_or_counted(fetch, capsys):
 @pytest.mark.parametrize("power", [13, 21])
 def test_wrong_ranks_where_no_later_stage_can_tell(fetch, power):
     rank, base, offsets, text = high_table(power, 1400)
-    with pytest.raises(ZetaError, match=r"do not fit N\(t\): by \+1\.\d+ at the lowest"):
+    with pytest.raises(ZetaError, match=r"do not fit N\(t\): by \+(1\.0|0\.9)\d at the lowest"):
         fetch(lines(offsets), base=base, first_rank=rank + 1)
     with pytest.raises(
-        ZetaError, match=r"by [-+]0\.0\d at the lowest zeros, by -1\.\d+ at the high"
+        ZetaError, match=r"by [-+]0\.0\d at the lowest zeros, by -(1\.0|0\.9)\d at the high"
     ):
         fetch(lines(offsets[:600] + offsets[601:]), base=base, first_rank=rank)
     with pytest.raises(ZetaError, match=f"it is {rank + 1}, but the table itself says {rank}"):

@@ -550,8 +550,10 @@ def _parse(
                 p += 1
                 while _blank(text[p]):
                     p += 1
-                if text[p] == 10:
-                    return line, rows, unfinished, FIELDS
+                if text[p] == 10:  # an empty field ends the line
+                    if field == height or field == rank:
+                        return line, rows, unfinished, FIELDS
+                    field += 1
             if text[p] == 10:
                 break
             if field == fields:
