@@ -551,7 +551,7 @@ def _parse(
                 while _blank(text[p]):
                     p += 1
                 if text[p] == 10:  # an empty field ends the line
-                    if field == height or field == rank:
+                    if field in (height, rank):
                         return line, rows, unfinished, FIELDS
                     field += 1
             if text[p] == 10:
