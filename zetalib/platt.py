@@ -205,7 +205,10 @@ def scan(path: str | Path, before: tuple[Path, Header] | None = None) -> File:
             chains = last is not None and _chain(last[1], header)
             if last is not None and not chains and any(raw) and _resembles(header, last[1]):
                 end = offset + _block_bytes(last[1])
-                _check_repeats(path, header, *last, f"block {k} of {blocks}", min(end, size))
+                what = (
+                    f"block {k} of {blocks}" if k <= blocks else f"block {k} ({blocks} announced)"
+                )
+                _check_repeats(path, header, *last, what, min(end, size))
                 if end <= size:
                     repeats.append(Repeat(k, header))
                     offset, last = end, (path, header)
@@ -292,11 +295,11 @@ def _check_repeats(
                 for file, h in ((handle, header), (first, before))
             )
             name = f"the distance to the zero of rank {before.n0 + 1 + record}, in units of 2^-101,"
-    where = "there" if other == path else f"in {other.name}"
+    one = "the one before it" if other == path else f"the last of {other.name}"
     problem = (
-        f"{what} repeats the one before it (t0 = {before.t0!r}, t1 = {before.t1!r}, ranks "
+        f"{what} repeats {one} (t0 = {before.t0!r}, t1 = {before.t1!r}, ranks "
         f"{before.n0 + 1} to {before.n1}) but not in every byte: {name} is {ours} here, {theirs} "
-        f"{where} (at byte {before.offset + inside})"
+        f"there (at byte {before.offset + inside})"
     )
     raise FileFault(path, problem, offset=at, files=list(dict.fromkeys([path, other])))
 

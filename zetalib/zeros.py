@@ -83,8 +83,8 @@ def _with_following(
         for number, h in file.repeats[:TOLD]:
             said = f"t0 = {h.t0!r}, t1 = {h.t1!r}, ranks {h.n0 + 1} to {h.n1}"
             print(
-                f"{path} at byte {h.offset}: block {number} repeats the one before it byte for "
-                f"byte ({said}), passed over",
+                f"{path} at byte {h.offset}: block {number} repeats the one before it, byte for "
+                f"byte ({said}): passed over",
                 flush=True,
             )
         if len(file.repeats) > TOLD:
