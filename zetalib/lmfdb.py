@@ -341,12 +341,12 @@ class _Client:
         missing: list[_NotThereError] = []
         for name, place in LISTINGS.items():
             self.listed_at = url = self._params.url + name
+            self._places.sort(key=place.__ne__)  # the listing's own layout first
             try:
                 content = self.patiently(url, functools.partial(self._whole, url))
             except _NotThereError as error:
                 missing.append(error)
                 continue
-            self._places.sort(key=place.__ne__)  # the listing's own layout first
             self._listed = parse_listing(listings.decode(content), url)
             return self._listed
         raise ZetaError(
@@ -356,8 +356,14 @@ class _Client:
         )
 
     def _whole(self, url: str) -> bytes:
+        content = b""
         with self.open(url) as response:
-            return b"".join(self._body(url, response))
+            for chunk in self._body(url, response):
+                content += chunk
+                if len(content) > listings.LONGEST:
+                    problem = f"more than {listings.LONGEST} bytes: no listing of md5s"
+                    raise ZetaError(url, problem, "Correct download.url, or try a mirror.")
+        return content
 
     def _body(self, url: str, response: requests.Response, *, html: bool = True) -> Iterator[bytes]:
         """The body as it comes, nothing held back: a cut loses no byte. `html`: watch for it."""
@@ -382,15 +388,16 @@ class _Client:
         size = _bytes(sum(expected_bytes(files)[: len(enough)]))
         if len(needed) > 10:
             needed = [*needed[:3], "…", needed[-1]]
+        other = " (or md5.txt and the files beside it, as is there)" if not self._listed else ""
         command = "dvc exp run -S download.source=directory -S download.directory=FOLDER"
         if p.max_zeros is not None:
             command += f" -S download.max_zeros={p.max_zeros}"
         return ZetaError(
             url,
             problem,
-            f"Open {self.listed_at} in a browser, and {p.url}{self._places[0]} + "
-            f"{', '.join(needed)} ({len(enough):,} files, about {size}); save all in one folder, "
-            f"then `{command}`. Or name a mirror (download.url).",
+            f"In a browser save {self.listed_at} and, from {p.url}{self._places[0]}, "
+            f"{', '.join(needed)} ({len(enough):,} files, about {size}){other} in one folder, then "
+            f"go on with `{command}`; or name a mirror (download.url).",
         )
 
     @contextmanager
