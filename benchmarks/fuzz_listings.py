@@ -362,7 +362,7 @@ def setting(scratch: Path) -> tuple[dict[str, bytes], Path, Callable[[], object]
     folder.mkdir(parents=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    p = params.load().download.model_copy(
+    p = params.load(Path(__file__).parents[1] / "params.yaml").download.model_copy(
         update={"source": "directory", "directory": str(folder), "max_zeros": None}
     )
 

@@ -4,6 +4,7 @@ import codecs
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import struct
@@ -12,6 +13,7 @@ import subprocess
 import pytest
 from conftest import PLATT, changed, synthetic_blocks
 
+from benchmarks import fuzz_listings
 from zetalib import listings, manifest, platt, sources, zeros
 from zetalib.errors import ZetaError
 
@@ -319,3 +321,14 @@ def test_a_missing_file_is_still_asked_for(mine, fetch):
     (mine / NAMES[1]).unlink()
     with pytest.raises(ZetaError, match=rf"20 zeros are missing before it.*Add {NAMES[1]}"):
         fetch()
+
+
+def test_fuzz_for_a_moment(tmp_path):
+    rng, seen = random.Random(9), {True: 0, False: 0}
+    files, folder, whole = fuzz_listings.setting(tmp_path)
+    for k in range(1500):
+        beside, _ = fuzz_listings.case(rng, files)
+        seen[fuzz_listings.check(beside, files, folder, None if k % 20 else whole)] += 1
+        for content in beside.values():
+            fuzz_listings.check_served(content)
+    assert min(seen.values()) > 300

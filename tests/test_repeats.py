@@ -1,5 +1,6 @@
 """Blocks that repeat the one before them: LMFDB's zeros_2546000.dat has one (its issue 7122)."""
 
+import hashlib
 import itertools
 import json
 import random
@@ -9,10 +10,10 @@ import tracemalloc
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import changed, synthetic_blocks, write_folder
+from conftest import PLATT, changed, synthetic_blocks, write_folder
 
 from benchmarks import fuzz_decode
-from zetalib import fixed, manifest, platt, sources, tables, zeros
+from zetalib import fixed, manifest, platt, sources, tables, unfold, window, zeros
 from zetalib.errors import ZetaError
 from zetalib.platt import Block, Header
 
@@ -21,6 +22,7 @@ SECOND = synthetic_blocks(2, (200.0, 300.0, 400.0, 500.0), n0=40)
 EMPTY = [Block(Header(500.0, 600.0, 100, 100, 0), fixed.from_ints([]))]
 A, B, C, D, E, F = map(platt.encode_block, FIRST + SECOND + EMPTY)
 SIZE = len(A)  # each but F has 20 zeros
+SHORT = E[:24] + struct.pack("<Q", 98) + E[32:-26]  # its last two zeros not counted
 EXACT = [z for block in FIRST + SECOND for z in fixed.to_ints(block.heights)]
 
 
@@ -198,6 +200,7 @@ def test_a_near_repeat_from_one_file_to_the_next_is_refused(at, tmp_path):
         (pack(9, C, D, E, F, F), "truncated: block 6 of 9"),
         (pack(1, B), r"nothing but the last block of the file before it\. Remove it"),
         (pack(3, B, B, B), r"nothing but the last block of the file before it\. Remove it"),
+        (pack(4, C, D, SHORT, SHORT, E[-26:]), "block 4 of 4 announces 18 zeros, .* 2 more zeros"),
     ],
 )
 def test_a_repeat_hides_no_other_fault(content, match, tmp_path):
@@ -258,3 +261,26 @@ def test_two_files_of_the_oracle(tmp_path):
         if (two := fuzz_decode.pair(rng)) is not None:
             seen[fuzz_decode.check_pair(*two, tmp_path)] += 1
     assert min(seen.values()) > 50
+
+
+def test_windows_of_lmfdbs_own_file_are_the_same_bytes_with_its_block_repeated(tmp_path, defaults):
+    content = PLATT.read_bytes()
+    windows = {}
+    for name, count, times in [("plain", 1, 1), ("inside", 2, 2), ("after", 1, 2), ("both", 2, 4)]:
+        work = tmp_path / name
+        (work / "mine").mkdir(parents=True)
+        file = work / "mine" / "zeros_14.dat"
+        file.write_bytes(struct.pack("<Q", count) + content[8:] * times)
+        digest = hashlib.md5(file.read_bytes()).hexdigest()
+        (work / "mine" / "md5sum.log").write_text(f"{digest} *zeros_14.dat\n")
+        p = changed(defaults.download, source="directory", directory=str(work / "mine"))
+        described = sources.fetch(p, work / "raw")["files"][0]
+        assert len(described.get("repeated_blocks", [])) == times - 1
+        assert (described["listing"], described["md5"]) == ("md5sum.log", digest)
+        zeros.decode_folder(work / "raw", work / "zeros", "refuse")
+        unfold.unfold_folder(work / "zeros", work / "spacings", "B")
+        w = changed(defaults.window, length=32)
+        window.window_folder(work / "spacings", work / "windows", w)
+        windows[name] = {f.name: f.read_bytes() for f in (work / "windows").iterdir()}
+    assert len(windows["plain"]) >= 5
+    assert all(found == windows["plain"] for found in windows.values())
