@@ -95,6 +95,14 @@ def parse_listing(text: str, where: str = LISTING) -> list[Listed]:
     return [found[height] for height in sorted(found)]
 
 
+def _layout() -> list[Listed]:
+    """The archive's files, without md5s, where no listing can be had."""
+    heights = [int(bounds[0]) for bounds in itertools.islice(archive.bounds(), 6)]
+    step = heights[-1] - heights[-2]  # as from every further file to the next
+    heights += [heights[-1] + step * k for k in range(1, FILES - 5)]
+    return [Listed(platt.file_name(t), t, "") for t in heights]
+
+
 def count_bounds(t: float) -> tuple[float, float]:
     """Lower and upper bound of N(t), the number of zeros up to height `t`.
 
@@ -381,8 +389,7 @@ class _Client:
     ) -> ZetaError:
         """What to fetch with a browser, and how to go on with it."""
         p = self._params
-        layout = itertools.islice(archive.bounds(), FILES)
-        files = self._listed or [Listed(platt.file_name(b[0]), int(b[0]), "") for b in layout]
+        files = self._listed or _layout()
         enough = files[: surely_enough(files, p.max_zeros)]
         needed = [file.name for file in enough]
         size = _bytes(sum(expected_bytes(files)[: len(enough)]))
