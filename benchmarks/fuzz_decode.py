@@ -1,10 +1,11 @@
 """Fuzz the decoder: `python benchmarks/fuzz_decode.py --minutes 10 --seed 1`.
 
 Small valid archive files are mutated with their structure in mind (bit flips, splices,
-truncations, blocks doubled and swapped, header fields set to edge values, random bytes). The
-oracle reads each with Python integers, record by record, sharing no code with the library. The
-library must refuse what the oracle refuses, with ZetaError, and agree in every bit of n, gamma
-and gap otherwise, whatever the number of threads. A failure prints the input and ends the run.
+truncations, blocks swapped or repeated, exactly or nearly, within a file and from one to the next,
+header fields set to edge values, random bytes). The oracle reads each with Python integers, record
+by record, sharing no code with the library. The library must refuse what the oracle refuses, with
+ZetaError, and agree in every bit of n, gamma and gap otherwise, whatever the number of threads. A
+failure prints the input and ends the run.
 """
 
 from __future__ import annotations
@@ -39,6 +40,18 @@ def read_slowly(content: bytes, number: int) -> tuple[list[tuple[int, int]], int
 
     `number` is the one in the file's name. Raises Refused.
     """
+    zeros, trailing, _, _ = read_file_slowly(content, number)
+    return zeros, trailing
+
+
+def read_file_slowly(
+    content: bytes, number: int, previous: bytes = b""
+) -> tuple[list[tuple[int, int]], int, list[bytes], bytes]:
+    """As :func:`read_slowly`; also the bytes of the blocks that count, and of the last there.
+
+    `previous` is the last block of the file before. A block whose bytes are those of the one before
+    is as if it were not there, and the number of blocks may count it or not.
+    """
 
     def number_at(offset: int, size: int) -> int:
         if offset + size > len(content):
@@ -63,35 +76,63 @@ def read_slowly(content: bytes, number: int) -> tuple[list[tuple[int, int]], int
 
     blocks, offset = number_at(0, 8), 8
     zeros: list[tuple[int, int]] = []
-    before = None
-    for _ in range(min(blocks, len(content))):  # a block has 32 bytes at least
-        head = number_at(offset, 32).to_bytes(32, "little")
-        (t0, t1), (n0, n1) = struct.unpack("<dd", head[:16]), struct.unpack("<QQ", head[16:])
+    own: list[bytes] = []
+    passed = 0
+    starts = set()
+    before = struct.unpack("<ddQQ", previous[:32]) if previous else None
+    while True:
+        rest = content[offset : offset + max(len(previous), 32)]
+        if previous and rest == previous:
+            if not own:
+                starts.add(int(struct.unpack("<d", rest[:8])[0]))
+            passed += 1
+            offset += len(previous)
+            continue
+        announced = len(own) + passed < blocks
+        if len(rest) < 32:
+            if announced:
+                raise Refused("truncated")
+            break
+        t0, t1, n0, n1 = struct.unpack("<ddQQ", rest[:32])
+        follows = before is not None and (t0, n0) == before[1::2]
+        if before is not None and not follows and rest[:32] != bytes(32):
+            alike = [a == b for a, b in zip((t0, t1, n0, n1), before, strict=True)]
+            if (alike[0] and alike[2]) or alike.count(True) > 2:
+                if not announced and previous.startswith(rest):
+                    break  # the beginning of one more: garbage
+                raise Refused("the block before again, but not quite")
+        if not announced:
+            if follows and len(own) == blocks:
+                raise Refused("another block follows")
+            if not follows:
+                break
         if not (0 <= t0 < t1 < 2**91 and n0 <= n1 < 2**63):
             raise Refused("header")
-        if (before is None and int(t0) != number) or before not in (None, (t0, n0)):
+        if before is not None and not follows:
             raise Refused("chain")
         start, end, first = units(t0), units(t1), offset + 32
         if first + 13 * (n1 - n0) > len(content):
             raise Refused("truncated")
-        count = n1 - n0
-        zs = records(first, count, start, end)
+        zs = records(first, n1 - n0, start, end)
         zeros += zip(range(n0 + 1, n1 + 1), zs, strict=True)
-        before, offset = (t1, n1), first + 13 * (n1 - n0)
-    if before is None or blocks > len(content):
-        raise Refused("count")
+        if not own:
+            starts.add(int(t0))
+        previous = content[offset : first + 13 * (n1 - n0)]
+        own.append(previous)
+        before, offset = (t0, t1, n0, n1), offset + len(previous)
+    if not own or number not in starts:
+        raise Refused("nothing of its own, or another name")
     trailing = len(content) - offset
-    if trailing >= 32:
-        t0, _, n0, _ = struct.unpack_from("<ddQQ", content, offset)
-        if (t0, n0) == before:
-            raise Refused("another block follows")
     if trailing and trailing % 13 == 0:
+        assert before is not None
+        body = offset - len(previous) + 32
+        count = (len(previous) - 32 + trailing) // 13
         try:
-            records(first, count + trailing // 13, start, end)
+            records(body, count, units(before[0]), units(before[1]))
         except Refused:
-            return zeros, trailing
+            return zeros, trailing, own, previous
         raise Refused("more zeros of the last block follow")
-    return zeros, trailing
+    return zeros, trailing, own, previous
 
 
 def distance(rng: random.Random) -> int:
@@ -166,6 +207,23 @@ def shuffle_blocks(content: bytes, rng: random.Random) -> bytes:
     return struct.pack("<Q", count) + b"".join(blocks)
 
 
+def repeat(content: bytes, rng: random.Random) -> bytes:
+    """Some blocks several times, counted or not, one of the repeats perhaps changed or cut."""
+    out, number = [content[:8]], int.from_bytes(content[:8], "little")
+    blocks = [content[a:b] for a, b in pairwise(header_offsets(content))]
+    chosen = rng.randrange(len(blocks))
+    for k, block in enumerate(blocks):
+        out += [block] * (
+            1 + (rng.choice([1, 1, 2, 3]) if k == chosen or rng.random() < 0.2 else 0)
+        )
+    extra = len(out) - 1 - number
+    out[0] = struct.pack("<Q", number + rng.choice([0, extra, rng.randrange(extra + 1), extra + 1]))
+    if rng.random() < 0.3:
+        k = rng.randrange(1, len(out))
+        out[k] = rng.choice([flip, truncate])(out[k], rng)
+    return b"".join(out) + rng.choice([b"", b"", rng.randbytes(rng.randrange(60)), bytes(64)])
+
+
 EDGE_COUNTS = [0, 1, 2, 7, 2**31, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
 EDGE_HEIGHTS = [0.0, -0.0, 1.0, 14.5, -14.0, 5e-324, 2.0**-49, 2.0**-101, 2.0**91, 1e308]
 EDGE_HEIGHTS += [float("nan"), float("inf"), -float("inf")]
@@ -220,7 +278,7 @@ def unchanged(content: bytes, rng: random.Random) -> bytes:
 
 MUTATIONS: list[Callable[[bytes, random.Random], bytes]] = [
     flip, truncate, splice, shuffle_blocks, edit_header, edit_record, append, random_bytes,
-    unchanged,
+    unchanged, repeat,
 ]  # fmt: skip
 
 
@@ -234,7 +292,7 @@ def case(rng: random.Random) -> tuple[bytes, int, str]:
     return content, number, done.__name__
 
 
-def check(content: bytes, number: int, folder: Path) -> bool:
+def check(content: bytes, number: int, folder: Path, limit: float = TOO_LONG) -> bool:
     """Compare the library with the oracle on one input; True if both decode it.
 
     Raises
@@ -256,9 +314,9 @@ def check(content: bytes, number: int, folder: Path) -> bool:
         accepted = True
     seconds = time.process_time() - began
     path.unlink()
-    assert seconds < TOO_LONG, f"{seconds:.1f} s"
+    assert seconds < limit, f"{seconds:.1f} s"
     try:
-        zeros, trailing = read_slowly(content, number)
+        zeros, _, blocks, _ = read_file_slowly(content, number)
     except Refused as refused:
         assert not accepted, f"decoded, but the oracle says: {refused}"
         return False
@@ -271,7 +329,70 @@ def check(content: bytes, number: int, folder: Path) -> bool:
     assert gap[:-1].tolist() == gaps and np.isnan(gap[-1:]).all(), "gap"
     for a, b in zip((n, gamma, gap), one, strict=True):
         assert np.array_equal(a, b, equal_nan=True), "one thread against two"
-    assert again == content[: len(content) - trailing], "encoded again"
+    assert again == struct.pack("<Q", len(blocks)) + b"".join(blocks), "encoded again"
+    return True
+
+
+def pair(rng: random.Random) -> tuple[bytes, bytes, int, int] | None:
+    """Two files, the second perhaps beginning with the last block of the first, and their names.
+
+    None where both would have one name.
+    """
+    content, number = valid(rng)
+    blocks = [content[a:b] for a, b in pairwise(header_offsets(content))]
+    k = rng.randrange(1, len(blocks)) if len(blocks) > 1 else 1
+    first, second = blocks[:k], blocks[k:]
+    again = rng.choice([0, 1, 1, 2])
+    second = first[-1:] * again + second
+    if not second:
+        return None
+    name = int(struct.unpack("<d", rng.choice([second[0], second[-1], *blocks[k : k + 1]])[:8])[0])
+    count = len(second) - (rng.randrange(again + 1) if rng.random() < 0.5 else 0)
+    if rng.random() < 0.4:
+        j = rng.randrange(len(second))
+        second[j] = rng.choice([flip, truncate])(second[j], rng)
+    if name <= number:
+        return None
+    head = struct.pack("<Q", k)
+    return head + b"".join(first), struct.pack("<Q", count) + b"".join(second), number, name
+
+
+def check_pair(first: bytes, second: bytes, number: int, name: int, folder: Path) -> bool:
+    """Compare the library's archive of two files with the oracle; True if both read it.
+
+    Raises
+    ------
+    AssertionError
+        If they differ.
+    """
+    paths = [folder / f"zeros_{number}.dat", folder / f"zeros_{name}.dat"]
+    for path, content in zip(paths, (first, second), strict=True):
+        path.write_bytes(content)
+    try:
+        zeros, _, _, last = read_file_slowly(first, number)
+        zeros = zeros + read_file_slowly(second, name, last)[0]
+    except Refused as refused:
+        zeros, why = [], str(refused)
+    else:
+        why = ""
+    try:
+        archive = platt.Archive(folder)
+        if archive.first <= archive.last:
+            n, gamma, gap = archive.by_rank(archive.first, archive.last)
+            exact = fixed.to_ints(archive.exact(archive.first, archive.last))
+        else:
+            n, gamma, gap, exact = np.empty(0, np.int64), np.empty(0), np.empty(0), []
+    except ZetaError as error:
+        assert why, f"refused, but the oracle decodes it: {error}"
+        return False
+    finally:
+        for path in paths:
+            path.unlink()
+    assert not why, f"decoded, but the oracle says: {why}"
+    assert n.tolist() == [rank for rank, _ in zeros], "ranks"
+    heights = [z for _, z in zeros]
+    assert exact == heights and gamma.tolist() == [z / UNIT for z in heights], "heights"
+    assert gap[:-1].tolist() == [(b - a) / UNIT for a, b in pairwise(heights)], "gaps"
     return True
 
 
@@ -284,7 +405,7 @@ def main() -> None:
     tried: Counter[str] = Counter()
     decoded: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
-        check(*valid(rng), Path(scratch))  # compiles the kernels, outside the time of an input
+        check(*valid(rng), Path(scratch), limit=600)  # compiles the kernels
         began = time.monotonic()
         while time.monotonic() - began < 60 * arguments.minutes:
             faulthandler.dump_traceback_later(60, exit=True)  # a hang in compiled code
@@ -297,6 +418,15 @@ def main() -> None:
                 raise
             tried[mutation] += 1
             decoded[mutation] += ok
+            if (two := pair(rng)) is not None:
+                try:
+                    ok = check_pair(*two, Path(scratch))
+                except Exception:
+                    print("FAILED on two files:", *two[2:])
+                    print(two[0].hex(), two[1].hex(), sep="\n", flush=True)
+                    raise
+                tried["two files"] += 1
+                decoded["two files"] += ok
         faulthandler.cancel_dump_traceback_later()
         seconds = time.monotonic() - began
     print(f"{'mutation':<16}{'cases':>10}{'decoded':>10}{'refused':>10}")

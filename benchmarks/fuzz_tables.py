@@ -246,7 +246,7 @@ def fast(path: Path, folder: Path) -> tuple[int, int, list[int]]:
     found = experiments.resolve("network-only").download
     params = found.model_copy(update={"source": "table", "table": str(path)})
     with contextlib.redirect_stdout(io.StringIO()):
-        more = height_tables.write(params, folder)
+        more = height_tables.write(params, folder).bases
     heights = []
     first = None
     for file in platt.numeric_order(folder):

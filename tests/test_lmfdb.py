@@ -20,6 +20,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import requests
 from conftest import PLATT, ROOT, changed, synthetic_blocks
 from hypothesis import given
 from hypothesis import strategies as st
@@ -670,6 +671,189 @@ def test_no_more_connections_than_allowed(connections, server, settings, raw):
     sources.fetch(settings(connections=connections), raw)
     assert_whole(raw)
     assert server.most_unanswered == connections
+
+
+# Where things are on the server.
+
+
+@pytest.mark.parametrize("place", ["data/", ""])
+@pytest.mark.parametrize("listing", ["md5sum.log", "md5.txt"])
+@pytest.mark.parametrize("connections", [1, 3])
+def test_both_layouts_and_mixtures_of_them(listing, place, connections, server, settings, raw):
+    server.files = {f"{place}{name}": content for name, content in FILES.items()}
+    server.files[listing] = listing_of(FILES)
+    found = sources.fetch(settings(connections=connections, retries=0), raw)
+    assert_whole(raw)
+    assert {f["listing"] for f in found["files"]} == {server.url + listing}
+    asked = [path.removeprefix("/zeros/") for path, _ in server.log]
+    assert asked[:2].count("md5.txt") == (listing == "md5.txt")
+    elsewhere = [p for p in asked if p.endswith(".dat") and p not in server.files]
+    natural = (listing == "md5sum.log") == (place == "data/")
+    assert len(elsewhere) == 0 if natural else 1 <= len(elsewhere) <= connections
+    server.fetched()
+    shutil.rmtree(raw)
+    server.files["md5sum.log"] = server.files["md5.txt"] = listing_of(FILES)  # both, as at LMFDB
+    sources.fetch(settings(), raw)
+    assert_whole(raw)
+    assert "md5.txt" not in server.fetched()
+
+
+def test_a_server_without_either_listing_is_said(server, settings, raw, pauses):
+    server.files.pop(lmfdb.LISTING)
+    with pytest.raises(ZetaError, match=r"md5sum\.log: HTTP 404 Not Found, nor is there md5\.txt"):
+        sources.fetch(settings(), raw)
+    assert server.fetched() == ["md5sum.log", "md5.txt"] and pauses == []
+
+
+def test_a_file_in_neither_place_is_said(server, settings, raw, pauses):
+    server.files.pop(DATA)
+    match = r"data/zeros_14\.dat: HTTP 404 Not Found, nor is it at .*/zeros/zeros_14\.dat\. md5sum"
+    with pytest.raises(ZetaError, match=match):
+        sources.fetch(settings(max_zeros=1), raw)
+
+
+def test_passing_faults_of_the_second_listing_are_waited_out(server, settings, raw, pauses):
+    server.files["md5.txt"] = server.files.pop(lmfdb.LISTING)
+    server.faults["md5.txt"] = [status(503), cut(9)]
+    sources.fetch(settings(), raw)
+    assert_whole(raw)
+    assert pauses == [1.0, 2.0]
+
+
+def test_a_listing_without_end_is_not_read_to_it(server, settings, raw, monkeypatch):
+    monkeypatch.setattr(lmfdb.listings, "LONGEST", 100)
+    with pytest.raises(ZetaError, match=r"md5sum\.log: more than 100 bytes: no listing of md5s"):
+        sources.fetch(settings(), raw)
+
+
+# The gate, and going on by hand.
+
+
+def gate(handler, _):
+    handler.reply(302, b"", Location="/zeros/gate.html")
+
+
+def gates(server, page):
+    """All but a browser is sent to the gate, which answers with `page`."""
+    server.faults = {path: [gate] * 9 for path in [*server.files, "md5.txt"]}
+    server.faults["gate.html"] = [page] * 99
+
+
+@pytest.mark.parametrize(
+    "page",
+    [body(b"<html>Are you human?", "text/html"), body(b"", "text/html"), status(404), status(403),
+     gate, body(b"gate")],
+)  # fmt: skip
+@pytest.mark.parametrize("at", [lmfdb.LISTING, DATA])
+@pytest.mark.parametrize("layout", ["md5sum.log", "md5.txt"])
+def test_the_gate_says_how_to_go_on_by_hand_and_so_it_goes(
+    layout, at, page, server, settings, raw, tmp_path, pauses, defaults
+):
+    place = lmfdb.LISTINGS[layout]
+    server.files = {f"{place}{name}": content for name, content in FILES.items()}
+    server.files[layout] = listing_of(FILES)
+    gates(server, page)
+    if at == DATA:
+        server.faults.pop(layout)
+        server.faults.pop("md5sum.log", None)
+    elif layout == "md5.txt":
+        server.faults["md5sum.log"] = [status(404)]
+    with pytest.raises(ZetaError, match=r"sends scripts to its gate \(gate\.html\)") as caught:
+        sources.fetch(settings(max_zeros=4700, connections=1), raw)
+    assert pauses == [] and "\n" not in str(caught.value)
+    assert not list(raw.glob("zeros*"))
+    told = re.search(
+        r"In a browser save (\S+) and, from (\S+), (.+?) \(\d+ files?, about [^)]+\)"
+        r"(?: \(or md5\.txt and the files beside it, as is there\))? in one folder, "
+        r"then go on with `dvc exp run -S download\.source=directory "
+        r"-S download\.directory=FOLDER -S download\.max_zeros=4700`",
+        caught.value.remedy,
+    )
+    assert told is not None, caught.value.remedy
+    listing, base, names = told[1], told[2], told[3].split(", ")
+    assert (listing, base) == (server.url + layout, server.url + place)
+    if at == DATA:  # the listing was read; else the names are those of the archive's layout
+        assert names == NAMES[:3]
+        names = NAMES[:3]
+    else:
+        assert names == NAMES[:2]
+        names = NAMES[:3]  # this test's files are shorter than the archive's
+    server.faults.clear()
+    folder = tmp_path / "by-hand"
+    folder.mkdir()
+    for url in [listing, *(base + name for name in names)]:
+        answer = requests.get(url, cookies={"human": "1"}, timeout=5)
+        (folder / url.rpartition("/")[2]).write_bytes(answer.content)
+    params = changed(defaults.download, source="directory", directory=str(folder), max_zeros=4700)
+    found = sources.fetch(params, raw)
+    assert_whole(raw, names, "directory")
+    assert {f["listing"] for f in found["files"]} == {layout}
+
+
+@pytest.mark.parametrize(
+    ("max_zeros", "names", "files"),
+    [
+        (4000, "zeros_14.dat", "1 "),
+        (20_000, "zeros_14.dat, zeros_5000.dat", "2 "),
+        (4_826_909, "zeros_446000.dat, zeros_2546000.dat", "6 "),
+        (200_000_000, "zeros_26000.dat, …, zeros_80246000.dat", "43 "),
+        (None, "zeros_26000.dat, …, zeros_30607946000.dat", "14,580 "),
+    ],
+)
+def test_what_to_fetch_by_hand_of_the_whole_archive(max_zeros, names, files, server, settings, raw):
+    server.faults[lmfdb.LISTING] = [HTML]
+    with pytest.raises(ZetaError, match="a page of HTML") as caught:
+        sources.fetch(settings(max_zeros=max_zeros), raw)
+    assert names in caught.value.remedy and f"({files}files, about " in caught.value.remedy
+    assert ("max_zeros" in caught.value.remedy) == (max_zeros is not None)
+
+
+@given(st.integers(1, 100_000_000_000))
+def test_the_files_to_fetch_by_hand_suffice(max_zeros):
+    heights = [14, 5000, 26000, 236000, *range(446000, 446000 + 2_100_000 * 14576, 2_100_000)]
+    files = [Listed(f"zeros_{t}.dat", t, "") for t in heights[::40]]
+    enough, sure = (f(files, max_zeros) for f in (lmfdb.surely_enough, surely_needed))
+    assert sure <= enough <= sure + 1
+    if enough < len(files):
+        assert count_bounds(files[enough].height)[0] - count_bounds(14)[1] >= max_zeros
+
+
+# Faults of the archive itself.
+
+
+def serve(server, name, content):
+    server.files[f"data/{name}"] = content
+    listed = {n: server.files[f"data/{n}"] for n in NAMES}
+    server.files[lmfdb.LISTING] = listing_of(listed)
+
+
+AT_SOURCE = r"zeros_5100\.dat is as published \(md5 as in http://\S+/md5sum\.log\): the fault is at"
+
+
+@pytest.mark.parametrize("fault", ["truncated", "another block", "near repeat", "zero", "garbage"])
+def test_a_fault_of_the_archive_itself_is_not_fetched_again(fault, server, settings, raw, tmp_path):
+    good = FILES["zeros_5100.dat"][:-27]
+    serve(server, "zeros_5100.dat", {
+        "truncated": good[:-5], "another block": good + FILES["zeros_5200.dat"][8:],
+        "near repeat": good + good[8:-1] + b"?", "zero": good[:40] + bytes(13) + good[53:],
+        "garbage": FILES["zeros_5100.dat"],
+    }[fault])  # fmt: skip
+    with pytest.raises(ZetaError, match=AT_SOURCE) as caught:
+        sources.fetch(settings(retries=0), raw)
+        zeros.decode_folder(raw, tmp_path / "zeros", "refuse")
+    assert not re.search(r"[Ff]etch|again|-f download", caught.value.remedy)
+    assert "\n" not in str(caught.value)
+    assert server.fetched().count("zeros_5100.dat") == 1
+
+
+def test_a_repeated_block_of_the_archive_is_passed_over(server, settings, raw, tmp_path, capsys):
+    """As in zeros_2546000.dat (LMFDB issue 7122)."""
+    last = FILES["zeros_5200.dat"]
+    serve(server, "zeros_5200.dat", last + last[8:])
+    found = sources.fetch(settings(), raw)
+    assert [b["offset"] for b in found["files"][3]["repeated_blocks"]] == [len(last)]
+    assert zeros.decode_folder(raw, tmp_path / "zeros") == found["zeros"]
+    assert f"zeros_5200.dat at byte {len(last)}: block 2 repeats" in capsys.readouterr().out
 
 
 # What is there.

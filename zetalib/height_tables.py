@@ -35,6 +35,7 @@ from zetalib import archive, compute, decimals, fixed, platt
 from zetalib.decimals import Lines
 from zetalib.errors import ZetaError
 from zetalib.fixed import Fixed
+from zetalib.manifest import Besides
 from zetalib.params import Download
 from zetalib.platt import Block, Header
 
@@ -92,14 +93,13 @@ class Table:
     first_rank: int | None = None
 
 
-def write(params: Download, folder: Path) -> dict[str, Any]:
+def write(params: Download, folder: Path) -> Besides:
     """The source `table`: ``download.table`` as archive files in `folder`.
 
     Returns
     -------
-    dict
-        For the manifest, where heights or ranks are beyond what the files hold: `base_height`,
-        `base_rank`, decimal strings to be added to every height and rank of the files.
+    Besides
+        The bases of heights and ranks, where these are beyond what the files hold.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def write(params: Download, folder: Path) -> dict[str, Any]:
         remedy = "Set it to null for all there are."
         raise ZetaError("params.yaml: download.max_zeros", problem, remedy)
     print(ends.judge(path), flush=True)
-    return place.manifest()
+    return Besides(bases=place.bases())
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class _Place:
     def shift(self) -> int:
         return (self.base - self.kept) << fixed.UNIT_BITS
 
-    def manifest(self) -> dict[str, Any]:
+    def bases(self) -> dict[str, str]:
         found = {"base_height": str(self.kept)} if self.kept else {}
         return found | ({"base_rank": str(self.kept_rank)} if self.kept_rank else {})
 

@@ -1,13 +1,16 @@
 """The source `lmfdb`: D. Platt's archive over HTTP, politely, each file checked by its md5.
 
-The server keeps `data/zeros_<height>.dat` and `md5sum.log` (lines ``<md5> *<name>``) under
-``download.url``, and answers with a page of HTML where the cookie ``human=1`` is missing.
+The server keeps `md5sum.log` (lines ``<md5> *<name>``) and `data/zeros_<height>.dat` under
+``download.url``, or `md5.txt`, the same, with the files beside it (``…/data/riemann-zeta-zeros/``):
+what is there decides. Where the cookie ``human=1`` is missing, or does not help, it answers with a
+page of HTML or sends to its gate; then the user is told what to fetch in a browser.
 A file is written to `.<name>.partial`, resumed there after a fault, in this run or a later one,
 and gets its own name once its md5 is right: what carries that name is good.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import math
@@ -23,22 +26,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from urllib3.exceptions import HTTPError, InvalidHeader, LocationValueError
 
-from zetalib import manifest, platt
+from zetalib import archive, listings, manifest, platt
 from zetalib.errors import ZetaError
+from zetalib.manifest import Known
 from zetalib.params import Download
 
 LISTING = "md5sum.log"
+LISTINGS = {LISTING: "data/", "md5.txt": ""}  # and where the files are, seen from there
+FILES = 14_580
+GATE = "gate.html"
+_GATED = f"the server sends scripts to its gate ({GATE})"
 CHUNK = 1 << 18  # bytes, at most, between two looks at the clock
 LONGEST_PAUSE = 60.0  # seconds, of our own choice
 LONGEST_WAIT = 3600.0  # seconds, at the server's wish
 EVERY = 5.0  # seconds between progress lines
 
-_LINE = re.compile(r"([0-9a-fA-F]{32}) [ *](\S{1,100})")
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[!?a-zA-Z]")
 _AGAIN = "Run it again later: what was fetched stays, and the rest is resumed."
 
@@ -55,7 +63,7 @@ class Listed:
 
 
 def parse_listing(text: str, where: str = LISTING) -> list[Listed]:
-    """The files of `md5sum.log`, in order of height; a name of another kind is told and left out.
+    """The files of a listing, in order of height; a name of another kind is told and left out.
 
     Raises
     ------
@@ -64,17 +72,17 @@ def parse_listing(text: str, where: str = LISTING) -> list[Listed]:
         or if no line names a file of zeros.
     """
     found: dict[int, Listed] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        match = _LINE.fullmatch(line.strip())
-        if match is None:
-            problem = f"line {number} is not '<md5> *<name>': {line.strip()[:80]!r}"
-            raise ZetaError(where, problem, "Try again later, or a mirror (download.url).")
-        md5, name = match[1].lower(), match[2]
+    try:
+        entries = listings.parse(text, where)
+    except ZetaError as error:
+        remedy = "Try again later, or a mirror (download.url)."
+        raise ZetaError(where, error.problem, remedy) from None
+    for entry in entries:
+        md5, name, number = entry.md5, entry.name, entry.line
         height = platt.NAME.fullmatch(name)
-        if height is None:
-            print(f"{where}: line {number}: {name} is not zeros_<height>.dat, left out", flush=True)
+        if height is None or ".." in entry.path.split("/"):
+            said = entry.path if entry.path.isprintable() else repr(entry.path)
+            print(f"{where}: line {number}: {said} is not zeros_<height>.dat, left out", flush=True)
             continue
         file = Listed(name, int(height[1]), md5)
         before = found.setdefault(file.height, file)
@@ -85,6 +93,14 @@ def parse_listing(text: str, where: str = LISTING) -> list[Listed]:
     if not found:
         raise ZetaError(where, "it lists no zeros_<height>.dat", "Correct download.url.")
     return [found[height] for height in sorted(found)]
+
+
+def _layout() -> list[Listed]:
+    """The archive's files, without md5s, where no listing can be had."""
+    heights = [int(bounds[0]) for bounds in itertools.islice(archive.bounds(), 6)]
+    step = heights[-1] - heights[-2]  # as from every further file to the next
+    heights += [heights[-1] + step * k for k in range(1, FILES - 5)]
+    return [Listed(platt.file_name(t), t, "") for t in heights]
 
 
 def count_bounds(t: float) -> tuple[float, float]:
@@ -111,6 +127,15 @@ def surely_needed(files: list[Listed], max_zeros: int | None) -> int:
     return 1 + sum(itertools.takewhile(bool, needed))
 
 
+def surely_enough(files: list[Listed], max_zeros: int | None) -> int:
+    """How many of `files` hold `max_zeros` zeros, whatever their headers will say."""
+    if max_zeros is None:
+        return len(files)
+    before = count_bounds(files[0].height)[1]
+    short = (count_bounds(file.height)[0] - before < max_zeros for file in files[1:])
+    return 1 + sum(itertools.takewhile(bool, short))
+
+
 def expected_bytes(files: list[Listed]) -> list[int]:
     """About how long each file is: 13 bytes a zero up to the next; the last: as the one before."""
     counts = [sum(count_bounds(file.height)) / 2 for file in files]
@@ -124,17 +149,17 @@ def download(
     *,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[threading.Event, float], object] = threading.Event.wait,
-) -> dict[str, str]:
+) -> dict[str, Known]:
     """Make `folder` hold the archive's first files, as many as ``params.max_zeros`` needs.
 
-    Files there that `md5sum.log` vouches for by name and md5 are kept, whoever left them; all
+    Files there that the listing vouches for by name and md5 are kept, whoever left them; all
     else goes, the manifest first, so that no unfinished folder looks whole. `clock` and `pause`
     (interrupted by its event) are time's only way in.
 
     Returns
     -------
     dict
-        md5 in hex by file name, of exactly the files now in `folder`.
+        md5 and listing by file name, of exactly the files now in `folder`.
 
     Raises
     ------
@@ -147,6 +172,7 @@ def download(
         ThreadPoolExecutor(params.connections) as pool,
     ):
         files = client.listing()
+        known = {file.name: Known(file.md5, client.listed_at) for file in files}
         sure = surely_needed(files, params.max_zeros)
         sizes = expected_bytes(files)
         folder.mkdir(parents=True, exist_ok=True)
@@ -160,12 +186,14 @@ def download(
             for done in as_completed([pool.submit(bring, file) for file in files[:sure]]):
                 done.result()
             wanted = _first_files(files, folder, params.max_zeros, sure, bring)
+        except platt.FileFault as fault:
+            raise manifest.explained(fault, known, _AGAIN) from None
         except BaseException:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     _remove_others(folder, {file.name for file in wanted})
-    return {file.name: file.md5 for file in wanted}
+    return {file.name: known[file.name] for file in wanted}
 
 
 def _first_files(
@@ -181,7 +209,7 @@ def _first_files(
     for k, file in enumerate(files):
         if k >= there:
             bring(file)
-        _, headers, _ = next(chain)
+        headers = next(chain).headers
         zeros += headers[-1].n1 - headers[0].n0
         if max_zeros is not None and zeros >= max_zeros:
             return files[: k + 1]
@@ -234,6 +262,10 @@ class _TransientError(Exception):
         self.wait = wait
 
 
+class _NotThereError(ZetaError):
+    """HTTP 404: it may be elsewhere."""
+
+
 class _StoppedError(Exception):
     """Another file has failed, or the user has had enough."""
 
@@ -254,6 +286,9 @@ class _Client:
 
     def __init__(self, params: Download, pause: Callable[[float], object]) -> None:
         self._params, self._pause = params, pause
+        self.listed_at = params.url + LISTING
+        self._listed: list[Listed] = []
+        self._places = list(LISTINGS.values())  # where a file may be; one once a file was there
         self._sessions: list[requests.Session] = []
         self._local = _Local(self._sessions)
 
@@ -298,28 +333,105 @@ class _Client:
                 # Given with the request: a session's own proxies yield to the environment's.
                 proxies=None if proxy is None else {"http": proxy, "https": proxy},
             ) as response:
-                _check_status(url, response, offset)
+                if _gated(response):
+                    raise self._by_hand(url, _GATED)
+                if _check_status(url, response, offset):
+                    raise self._by_hand(url)
                 yield response
         except (requests.RequestException, HTTPError) as error:
+            at = error.response if isinstance(error, requests.TooManyRedirects) else None
+            if at is not None and _gated(at):
+                raise self._by_hand(url, _GATED) from error
             raise _explained(url, error, timeout) from error
 
     def listing(self) -> list[Listed]:
-        """The archive's files, from its md5sum.log."""
-        url = self._params.url + LISTING
+        """The archive's files, from the listing that is there."""
+        missing: list[_NotThereError] = []
+        for name, place in LISTINGS.items():
+            self.listed_at = url = self._params.url + name
+            self._places.sort(key=place.__ne__)  # the listing's own layout first
+            try:
+                content = self.patiently(url, functools.partial(self._whole, url))
+            except _NotThereError as error:
+                missing.append(error)
+                continue
+            self._listed = parse_listing(listings.decode(content), url)
+            return self._listed
+        raise ZetaError(
+            missing[0].where,
+            f"{missing[0].problem}, nor is there {' or '.join(list(LISTINGS)[1:])}",
+            missing[0].remedy,
+        )
 
-        def attempt() -> bytes:
-            with self.open(url) as response:
-                return b"".join(_body(url, response))
+    def _whole(self, url: str) -> bytes:
+        content = b""
+        with self.open(url) as response:
+            for chunk in self._body(url, response):
+                content += chunk
+                if len(content) > listings.LONGEST:
+                    problem = f"more than {listings.LONGEST} bytes: no listing of md5s"
+                    raise ZetaError(url, problem, "Correct download.url, or try a mirror.")
+        return content
 
-        content = self.patiently(url, attempt)
-        return parse_listing(content.decode("ascii", errors="replace"), url)
+    def _body(self, url: str, response: requests.Response, *, html: bool = True) -> Iterator[bytes]:
+        """The body as it comes, nothing held back: a cut loses no byte. `html`: watch for it."""
+        while chunk := response.raw.read1(CHUNK, decode_content=False):
+            if html and _HTML.match(chunk):
+                raise self._by_hand(url)
+            html = False
+            yield chunk
+
+    def _by_hand(
+        self,
+        url: str,
+        problem: str = "a page of HTML came instead of the file (a check for humans, a login page "
+        "or a proxy's)",
+    ) -> ZetaError:
+        """What to fetch with a browser, and how to go on with it."""
+        p = self._params
+        files = self._listed or _layout()
+        enough = files[: surely_enough(files, p.max_zeros)]
+        needed = [file.name for file in enough]
+        size = _bytes(sum(expected_bytes(files)[: len(enough)]))
+        if len(needed) > 10:
+            needed = [*needed[:3], "…", needed[-1]]
+        other = " (or md5.txt and the files beside it, as is there)" if not self._listed else ""
+        command = "dvc exp run -S download.source=directory -S download.directory=FOLDER"
+        if p.max_zeros is not None:
+            command += f" -S download.max_zeros={p.max_zeros}"
+        return ZetaError(
+            url,
+            problem,
+            f"In a browser save {self.listed_at} and, from {p.url}{self._places[0]}, "
+            f"{', '.join(needed)} ({len(enough):,} files, about {size}){other} in one folder, then "
+            f"go on with `{command}`; or name a mirror (download.url).",
+        )
+
+    @contextmanager
+    def _found(self, file: Listed, offset: int) -> Iterator[requests.Response]:
+        """As :meth:`open`, of a file of the archive, wherever it is."""
+        missing: list[_NotThereError] = []
+        for place in list(self._places):
+            try:
+                with self.open(f"{self._params.url}{place}{file.name}", offset) as response:
+                    self._places = [place]
+                    yield response
+                return
+            except _NotThereError as error:
+                missing.append(error)
+        listing = self.listed_at.rpartition("/")[2]
+        nor = "".join(f", nor is it at {error.where}" for error in missing[1:])
+        raise ZetaError(
+            missing[0].where,
+            f"{missing[0].problem}{nor}",
+            f"{listing} names it, but the server lacks it: try a mirror (download.url).",
+        )
 
     def transfer(self, file: Listed, partial: Path, received: Callable[[int, int], None]) -> str:
         """Add the bytes that `partial` lacks in one request, or all anew; md5 of the whole.
 
         `received` is told the bytes there now and the bytes just received.
         """
-        url = f"{self._params.url}data/{file.name}"
         digest, offset = hashlib.md5(usedforsecurity=False), 0
         if partial.exists():
             with partial.open("rb") as handle:
@@ -329,7 +441,7 @@ class _Client:
             received(offset, 0)
         if offset and digest.hexdigest() == file.md5:  # killed between its last byte and its name
             return file.md5
-        with self.open(url, offset) as response:
+        with self._found(file, offset) as response:
             if response.status_code == 416 or (
                 response.status_code == 206
                 and not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
@@ -338,7 +450,7 @@ class _Client:
                 raise _TransientError(f"the server cannot go on at byte {offset}; starting anew")
             if response.status_code == 200:
                 digest, offset = hashlib.md5(usedforsecurity=False), 0
-            body = _body(url, response, html=offset == 0)
+            body = self._body(response.url, response, html=offset == 0)
             first = next(body, b"")  # before the file is opened: HTML must not empty it
             with partial.open("ab" if offset else "wb") as out:
                 for chunk in itertools.chain([first], body):
@@ -351,18 +463,20 @@ class _Client:
         return digest.hexdigest()
 
 
-def _check_status(url: str, response: requests.Response, offset: int) -> None:
+def _gated(response: requests.Response) -> bool:
+    """Whether the server sent us to its gate on the way to this response."""
+    return any(GATE in urlsplit(r.url).path for r in [*response.history, response])
+
+
+def _check_status(url: str, response: requests.Response, offset: int) -> bool:
+    """Raise unless the status is one of success; whether a page of HTML came with it."""
     status = response.status_code
     if status == 200 or (offset and status in (206, 416)):
-        if "html" in response.headers.get("Content-Type", "").lower() and status != 416:
-            raise _html(url)
-        return
+        return "html" in response.headers.get("Content-Type", "").lower() and status != 416
     if status in (408, 425, 429) or status >= 500:
         raise _TransientError(f"HTTP {status} {response.reason}", _retry_after(response))
-    remedy = "Correct download.url, or try a mirror."
-    if status == 404 and not url.endswith(LISTING):
-        remedy = f"{LISTING} names it, but the server lacks it: try a mirror (download.url)."
-    raise ZetaError(url, f"HTTP {status} {response.reason}", remedy)
+    kind = _NotThereError if status == 404 else ZetaError
+    raise kind(url, f"HTTP {status} {response.reason}", "Correct download.url, or try a mirror.")
 
 
 def _retry_after(response: requests.Response) -> float | None:
@@ -373,23 +487,6 @@ def _retry_after(response: requests.Response) -> float | None:
         return float(urllib3.Retry(retry_after_max=sys.maxsize).parse_retry_after(header))
     except InvalidHeader:
         return None
-
-
-def _body(url: str, response: requests.Response, *, html: bool = True) -> Iterator[bytes]:
-    """The body as it arrives, nothing held back: a cut loses no byte. With `html`: watch for it."""
-    while chunk := response.raw.read1(CHUNK, decode_content=False):
-        if html and _HTML.match(chunk):
-            raise _html(url)
-        html = False
-        yield chunk
-
-
-def _html(url: str) -> ZetaError:
-    return ZetaError(
-        url,
-        "a page of HTML came instead of the file (a check for humans, a login page or a proxy's)",
-        "Open it in a browser to see what it asks for; a mirror goes in download.url.",
-    )
 
 
 def _explained(url: str, error: Exception, timeout: float) -> Exception:
@@ -459,7 +556,7 @@ class _Bringer:
                 return
             partial.unlink()
             wrong.append(digest)
-            problem = f"its md5 is {digest}, {LISTING} says {file.md5}"
+            problem = f"its md5 is {digest}, {self._client.listed_at} says {file.md5}"
             if len(wrong) > 1:
                 remedy = f"The server's copy may be damaged: try a mirror (download.url). {_AGAIN}"
                 raise ZetaError(file.name, f"{problem}, also when fetched anew", remedy)

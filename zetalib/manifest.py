@@ -6,7 +6,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from zetalib import atomic, platt
 from zetalib.errors import ZetaError
@@ -14,12 +15,30 @@ from zetalib.errors import ZetaError
 NAME = "manifest.json"
 
 
-def write(
-    folder: str | Path,
-    source: str,
-    md5s: Mapping[str, str] | None = None,
-    more: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+class Known(NamedTuple):
+    """The md5 a file should have, in hex, and the listing that says so, if one does."""
+
+    md5: str
+    listing: str | None = None
+
+
+class Besides(NamedTuple):
+    """What a source has to say besides the files it left.
+
+    Attributes
+    ----------
+    known : mapping
+        By name, the md5 of files whose bytes the source has hashed already.
+    bases : mapping
+        `base_height` and `base_rank`, decimal strings, where the heights or ranks of all files
+        are above a base.
+    """
+
+    known: Mapping[str, Known] = MappingProxyType({})
+    bases: Mapping[str, str] = MappingProxyType({})
+
+
+def write(folder: str | Path, source: str, besides: Besides | None = None) -> dict[str, Any]:
     """Describe the archive files in `folder`, check that they chain, and leave the manifest there.
 
     Parameters
@@ -27,36 +46,47 @@ def write(
     folder : path
     source : str
         What is said to be their source.
-    md5s : mapping, optional
-        md5 in hex by name, of files whose bytes this run has hashed already; others are read.
-    more : mapping, optional
-        What the source has to say besides: `base_height` and `base_rank`, decimal strings, of
-        files whose heights and ranks are above a base.
+    besides : Besides, optional
+        Files whose md5 it does not know are read.
 
     Returns
     -------
     dict
-        `source`, `zeros` and `files`: for each name, bytes, md5, first and last rank, and the
-        bytes after its last block if there are any.
+        `source`, `zeros` and `files`: for each name, bytes, md5, first and last rank; where there
+        are such, the listing that vouches for the md5, the bytes after the last block and the
+        blocks that repeat the one before them.
     """
+    besides = besides or Besides()
     files: list[dict[str, Any]] = []
-    for path, headers, trailing in platt.read_chain(platt.numeric_order(folder)):
-        md5 = (md5s or {}).get(path.name)
-        if md5 is None:
-            with path.open("rb") as handle:
-                md5 = hashlib.file_digest(handle, "md5").hexdigest()
-        entry = {
+    for file in platt.read_chain(platt.numeric_order(folder)):
+        path = file.path
+        md5, listing = besides.known.get(path.name) or Known(md5_of(path))
+        entry: dict[str, Any] = {
             "name": path.name,
             "bytes": path.stat().st_size,
             "md5": md5,
-            "first_rank": headers[0].n0 + 1,
-            "last_rank": headers[-1].n1,
+            "first_rank": file.headers[0].n0 + 1,
+            "last_rank": file.headers[-1].n1,
         }
-        if trailing:
-            entry["bytes_after_last_block"] = trailing
+        if listing:
+            entry["listing"] = listing
+        if file.trailing:
+            entry["bytes_after_last_block"] = file.trailing
+        if file.repeats:
+            entry["repeated_blocks"] = [
+                {
+                    "block": number,
+                    "offset": header.offset,
+                    "t0": header.t0,
+                    "t1": header.t1,
+                    "first_rank": header.n0 + 1,
+                    "last_rank": header.n1,
+                }
+                for number, header in file.repeats
+            ]
         files.append(entry)
     zeros = files[-1]["last_rank"] - files[0]["first_rank"] + 1
-    found = {"source": source, "zeros": zeros, **(more or {}), "files": files}
+    found = {"source": source, "zeros": zeros, **besides.bases, "files": files}
     atomic.write_json(Path(folder) / NAME, found)
     return found
 
@@ -66,13 +96,13 @@ def base_height(raw: str | Path) -> int:
     return int(json.loads((Path(raw) / NAME).read_text()).get("base_height", 0))
 
 
-def check(raw: str | Path, paths: list[Path]) -> dict[str, str]:
+def check(raw: str | Path, paths: list[Path]) -> dict[str, Known]:
     """Check that `paths` are the files of the manifest in `raw`, in name and size.
 
     Returns
     -------
     dict
-        The md5 of each file, by name.
+        The md5 of each file, by name, and the listing that vouches for it.
 
     Raises
     ------
@@ -82,8 +112,8 @@ def check(raw: str | Path, paths: list[Path]) -> dict[str, str]:
     manifest = Path(raw) / NAME
     try:
         files = {entry["name"]: entry for entry in json.loads(manifest.read_text())["files"]}
-        md5 = {name: str(entry["md5"]) for name, entry in files.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        known = {n: Known(str(entry["md5"]), entry.get("listing")) for n, entry in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"the manifest cannot be read ({type(error).__name__})"
         raise ZetaError(manifest, problem, "Run `dvc repro -f download`.") from None
     for path in paths:
@@ -97,4 +127,53 @@ def check(raw: str | Path, paths: list[Path]) -> dict[str, str]:
     for name in files:
         problem = "the manifest names this file, and it is missing"
         raise ZetaError(Path(raw) / name, problem, "Run `dvc repro -f download`.")
-    return md5
+    return known
+
+
+def explained(
+    fault: platt.FileFault, known: Mapping[str, Known], again: str, unlisted: str | None = None
+) -> ZetaError:
+    """`fault` with the remedy that helps: not another copy if the bytes are as published.
+
+    The files at fault are read once more, for their md5.
+
+    Parameters
+    ----------
+    known : mapping
+        The md5 that files should have, by name.
+    again : str
+        What helps if a file has another md5.
+    unlisted : str, optional
+        What helps, instead of comparing md5s, if all have theirs but no listing says so.
+    """
+    listings = []
+    for path in fault.files:
+        should = known.get(path.name)
+        if should is None:
+            return fault
+        md5 = md5_of(path)
+        if md5 != should.md5:
+            problem = f"its md5 is {md5}, {should.listing or 'the manifest'} says {should.md5}"
+            if fault.where == str(path):
+                at = "" if fault.offset is None else f" at byte {fault.offset}"
+                problem += f"; seen first{at}: {fault.problem}"
+            return ZetaError(path, problem, again)
+        listings.append(should.listing)
+    remedy = fault.remedy
+    if all(listings):
+        names = " and ".join(path.name for path in fault.files)
+        those = " and ".join(dict.fromkeys(map(str, listings)))
+        verb = "is" if len(fault.files) == 1 else "are"
+        remedy = (
+            f"{names} {verb} as published (md5 as in {those}): the fault is at its source and "
+            f"every copy has it, so report it there (LMFDB), and meanwhile {fault.instead}."
+        )
+    elif unlisted is not None and remedy == platt.AGAIN:
+        remedy = f"{unlisted} Meanwhile {fault.instead}."
+    return ZetaError(fault.where, fault.problem, remedy, offset=fault.offset)
+
+
+def md5_of(path: Path) -> str:
+    """The md5 of a file, in hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "md5").hexdigest()

@@ -7,6 +7,10 @@ Reference: D. J. Platt, "Isolating some non-trivial zeros of zeta", Math. Comp. 
 the LMFDB page https://www.lmfdb.org/zeros/zeta/ whose files have this layout. docs/format.md
 shows it byte by byte.
 
+A block that repeats the one before it byte for byte is passed over and told, wherever it stands
+(LMFDB's zeros_2546000.dat has one, https://github.com/LMFDB/lmfdb issue 7122): within the announced
+number of blocks, which may count it or not, after it, or at the start of the next file.
+
 What a reader can see in the bytes alone: truncation, counts that do not fit, blocks and files that
 do not chain, a zero distance, a zero beyond its block's end. What it cannot: a distance changed
 within those bounds (it moves the zeros after it in its block), and a first t0, a first N(t0) or a
@@ -23,7 +27,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -38,11 +42,17 @@ from zetalib.fixed import Fixed
 RECORD_BYTES = 13
 NAME = re.compile(r"zeros_(\d+)\.dat")
 
+MD5_SUFFIXES = (".md5", ".md5sum")  # of a listing beside the files
+
 _COUNT = struct.Struct("<Q")
 _HEADER = struct.Struct("<ddQQ")
 _HIGHEST = 2.0**91  # below it a height fits three limbs
 _COARSE = 2.0**-48
-_AGAIN = "Fetch the file again (delete it, then `dvc repro -f download`)."
+AGAIN = (
+    "Compare its md5 with the archive's listing (md5sum.log): where they differ, fetch the file "
+    "again; where they agree, the fault is at its source."
+)
+_ANEW = "Leave the file alone while it is read, and run it again."
 
 
 class Header(NamedTuple):
@@ -53,6 +63,56 @@ class Header(NamedTuple):
     n0: int
     n1: int
     offset: int
+
+
+class Repeat(NamedTuple):
+    """A block passed over: the `number`-th of its file, equal to the one before it."""
+
+    number: int
+    header: Header
+
+
+@dataclass(frozen=True)
+class File:
+    """What the headers of one file say.
+
+    Attributes
+    ----------
+    headers : of its blocks, without those that repeat the one before them
+    trailing : bytes after the last block (at least one published file has some)
+    repeats : the blocks passed over
+    """
+
+    path: Path
+    headers: list[Header]
+    trailing: int
+    repeats: list[Repeat]
+
+
+class FileFault(ZetaError):  # noqa: N818
+    """A fault in the bytes of archive files.
+
+    Who knows the md5 the files should have can tell whose fault it is
+    (:func:`zetalib.manifest.explained`).
+
+    Attributes
+    ----------
+    files : the files whose bytes are at fault together
+    instead : what to do about it when they are as published
+    """
+
+    def __init__(
+        self,
+        where: str | Path,
+        problem: str,
+        remedy: str = AGAIN,
+        *,
+        offset: int | None = None,
+        files: Sequence[Path] = (),
+        instead: str = "ask for so few zeros (download.max_zeros) that it is not needed",
+    ) -> None:
+        super().__init__(where, problem, remedy, offset=offset)
+        self.files, self.instead = list(files) or [Path(where)], instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +141,8 @@ def numeric_order(folder: str | Path) -> list[Path]:
     found: dict[int, Path] = {}
     for path in sorted(Path(folder).glob("zeros*")):
         match = NAME.fullmatch(path.name)
+        if match is None and path.suffix in MD5_SUFFIXES:
+            continue  # a listing
         if match is None:
             raise ZetaError(
                 path,
@@ -99,54 +161,147 @@ def numeric_order(folder: str | Path) -> list[Path]:
 
 
 def read_headers(path: str | Path) -> tuple[list[Header], int]:
-    """Headers of all blocks, checked against the file's size and each other; trailing bytes.
+    """Headers and trailing bytes of a file, as :func:`scan`."""
+    file = scan(path)
+    return file.headers, file.trailing
 
-    Reads headers only, so a damaged count is refused before anything is allocated.
 
-    Returns
-    -------
-    headers : list of Header
-    trailing : int
-        Bytes after the last block (at least one published file has some).
+def scan(path: str | Path, before: tuple[Path, Header] | None = None) -> File:
+    """Read the headers of all blocks, checked against the file's size and each other.
+
+    Reads headers only, so a damaged count is refused before anything is allocated; of blocks whose
+    headers resemble each other also the bytes, a piece at a time.
+
+    Parameters
+    ----------
+    before : path and last header of the file before, if there is one
 
     Raises
     ------
-    ZetaError
-        On a truncated file, impossible counts or heights, or blocks that do not chain.
+    FileFault
+        On a truncated file, impossible counts or heights, blocks that do not chain, or a block
+        that repeats the one before it but for some bytes.
     """
     path = Path(path)
     size = path.stat().st_size
+    headers: list[Header] = []
+    repeats: list[Repeat] = []
     with path.open("rb", buffering=0) as handle:  # headers lie far apart
         if size < _COUNT.size:
-            raise ZetaError(path, f"truncated: {size} bytes, no block count", _AGAIN, offset=0)
+            raise FileFault(path, f"truncated: {size} bytes, no block count", offset=0)
         (blocks,) = _COUNT.unpack(handle.read(_COUNT.size))
         if blocks == 0:
-            raise ZetaError(path, "the file says it has no blocks", _AGAIN, offset=0)
-        headers: list[Header] = []
-        offset = _COUNT.size
-        for k in range(1, blocks + 1):
+            raise FileFault(path, "the file says it has no blocks", offset=0)
+        offset, last = _COUNT.size, before
+        for k in count(1):
             raw = os.pread(handle.fileno(), _HEADER.size, offset)
             if len(raw) < _HEADER.size:
+                if k > blocks:
+                    break
                 problem = f"truncated: block {k} of {blocks} needs a header of 32 bytes"
-                raise ZetaError(path, f"{problem}, {len(raw)} are left", _AGAIN, offset=offset)
+                raise FileFault(path, f"{problem}, {len(raw)} are left", offset=offset)
             t0, t1, n0, n1 = _HEADER.unpack(raw)
             header = Header(t0, t1, n0, n1, offset)
+            chains = last is not None and _chain(last[1], header)
+            if last is not None and not chains and any(raw) and _resembles(header, last[1]):
+                end = offset + _block_bytes(last[1])
+                what = (
+                    f"block {k} of {blocks}" if k <= blocks else f"block {k} ({blocks} announced)"
+                )
+                _check_repeats(path, header, *last, what, min(end, size))
+                if end <= size:
+                    repeats.append(Repeat(k, header))
+                    offset, last = end, (path, header)
+                    continue
+            # A count may leave out the blocks that repeat: as many more may follow it.
+            if k > blocks and not (chains and len(headers) < blocks):
+                break
             fault = _header_fault(header, headers[-1] if headers else None, size)
             if fault:
                 problem = fault[0].replace("this block", f"block {k} of {blocks}")
-                raise ZetaError(path, problem, _AGAIN, offset=offset + fault[1])
+                raise FileFault(path, problem, offset=offset + fault[1])
             headers.append(header)
-            offset += _HEADER.size + RECORD_BYTES * (header.n1 - header.n0)
-        _check_nothing_follows(path, handle, offset, size, headers[-1], blocks)
+            offset, last = offset + _block_bytes(header), (path, header)
+        if last is None or not headers:
+            problem = "it holds nothing but the last block of the file before it"
+            raise FileFault(path, problem, "Remove it.", offset=_COUNT.size)
+        _check_nothing_follows(path, handle, offset, size, last[1], blocks)
     match = NAME.fullmatch(path.name)
-    if match and int(match[1]) != int(headers[0].t0):
-        raise ZetaError(
+    starts = {int(headers[0].t0), *(int(r.header.t0) for r in repeats[:1] if r.number == 1)}
+    if match and int(match[1]) not in starts:
+        remedy = f"Rename it to {file_name(headers[0].t0)}, or fetch the file of that name again."
+        if len(headers) > 1 and int(headers[1].t0) == int(match[1]):
+            remedy = "If its first block is the last of the file before it, put that beside it."
+        raise FileFault(
             path,
             f"its first block starts at t = {headers[0].t0}, but its name says {match[1]}",
-            f"Rename it to {file_name(headers[0].t0)}, or fetch the file of that name again.",
+            remedy,
             offset=_COUNT.size,
         )
-    return headers, size - offset
+    return File(path, headers, size - offset, repeats)
+
+
+def _block_bytes(header: Header) -> int:
+    return _HEADER.size + RECORD_BYTES * (header.n1 - header.n0)
+
+
+def _chain(before: Header, header: Header) -> bool:
+    return (header.t0, header.n0) == (before.t1, before.n1)
+
+
+def _resembles(header: Header, before: Header) -> bool:
+    """Whether a block is, or was meant as, the one before it again."""
+    same = [a == b for a, b in zip(header[:4], before[:4], strict=True)]
+    return (same[0] and same[2]) or sum(same) >= 3
+
+
+def _check_repeats(
+    path: Path, header: Header, other: Path, before: Header, what: str, end: int
+) -> None:
+    """Refuse a block that differs from the one before it in any byte up to `end`.
+
+    `other` is the file of the block before.
+    """
+    at, values = header.offset, before.offset
+    with path.open("rb", buffering=0) as handle, other.open("rb", buffering=0) as first:
+        while at < end:
+            pieces = [
+                os.pread(file.fileno(), min(end - at, _BATCH), start)
+                for file, start in ((handle, at), (first, values))
+            ]
+            if pieces[0] != pieces[1] or not pieces[0]:
+                break
+            at, values = at + len(pieces[0]), values + len(pieces[0])
+        else:
+            return
+        skip = next((k for k, (a, b) in enumerate(zip(*pieces, strict=False)) if a != b), 0)
+        at += skip
+        inside = at - header.offset
+        if inside < _HEADER.size:
+            field = inside // 8
+            name, ours, theirs = (
+                ("t0", "t1", "N(t0)", "N(t1)")[field],
+                *(repr(h[field]) for h in (header, before)),
+            )
+        else:
+            record = (inside - _HEADER.size) // RECORD_BYTES
+            start = _HEADER.size + RECORD_BYTES * record
+            ours, theirs = (
+                str(
+                    int.from_bytes(
+                        os.pread(file.fileno(), RECORD_BYTES, h.offset + start), "little"
+                    )
+                )
+                for file, h in ((handle, header), (first, before))
+            )
+            name = f"the distance to the zero of rank {before.n0 + 1 + record}, in units of 2^-101,"
+    one = "the one before it" if other == path else f"the last of {other.name}"
+    problem = (
+        f"{what} repeats {one} (t0 = {before.t0!r}, t1 = {before.t1!r}, ranks "
+        f"{before.n0 + 1} to {before.n1}) but not in every byte: {name} is {ours} here, {theirs} "
+        f"there (at byte {before.offset + inside})"
+    )
+    raise FileFault(path, problem, offset=at, files=list(dict.fromkeys([path, other])))
 
 
 def _header_fault(header: Header, before: Header | None, size: int) -> tuple[str, int] | None:
@@ -170,7 +325,7 @@ def _header_fault(header: Header, before: Header | None, size: int) -> tuple[str
             f"truncated or miscounted: this block announces {n1 - n0} zeros "
             f"(ranks {n0 + 1} to {n1}), the file has room for {room}"
         ), 16
-    if before is not None and (t0, n0) != (before.t1, before.n1):
+    if before is not None and not _chain(before, header):
         return (
             f"this block does not chain: it starts at t = {t0!r}, N = {n0}; the one "
             f"before ends at t = {before.t1!r}, N = {before.n1}"
@@ -188,7 +343,7 @@ def _check_nothing_follows(
         t0, _, n0, _ = _HEADER.unpack(handle.read(_HEADER.size))
         if (t0, n0) == (last.t1, last.n1):
             problem = f"the file says it has {blocks} blocks, but another one follows"
-            raise ZetaError(path, problem, _AGAIN, offset=offset)
+            raise FileFault(path, problem, offset=offset)
     if left and left % RECORD_BYTES == 0:
         more = min(left // RECORD_BYTES, _ENOUGH)
         longer = Header(last.t0, last.t1, last.n0, last.n1 + more, last.offset)
@@ -197,46 +352,47 @@ def _check_nothing_follows(
                 f"block {blocks} of {blocks} announces {last.n1 - last.n0} zeros, but the bytes "
                 f"after it are {left // RECORD_BYTES} more zeros up to its end t1 = {last.t1!r}"
             )
-            raise ZetaError(path, problem, _AGAIN, offset=last.offset + 16)
+            raise FileFault(path, problem, offset=last.offset + 16)
 
 
 _ENOUGH = 1 << 12  # records after the last block to look at: random ones end within dozens
 
 
-def read_chain(paths: list[Path]) -> Iterator[tuple[Path, list[Header], int]]:
-    """Headers and trailing bytes of each file in turn, as :func:`read_headers`.
+def read_chain(paths: list[Path]) -> Iterator[File]:
+    """What the headers of each file in turn say, as :func:`scan`.
 
     Raises
     ------
     ZetaError
-        As :func:`read_headers`; also if a file does not continue where the one before it ends.
+        As :func:`scan`; also if a file does not continue where the one before it ends.
     """
     previous: tuple[Path, Header] | None = None
     for path in paths:
-        headers, trailing = read_headers(path)
+        file = scan(path, previous)
         if previous is not None:
-            _check_files_chain(*previous, path, headers[0])
-        previous = path, headers[-1]
-        yield path, headers, trailing
+            _check_files_chain(*previous, path, file.headers[0])
+        previous = path, file.headers[-1]
+        yield file
 
 
 def _check_files_chain(previous: Path, last: Header, path: Path, first: Header) -> None:
-    if (first.t0, first.n0) == (last.t1, last.n1):
+    if _chain(last, first):
         return
-    if first.t0 == last.t1:
-        problem = "its count disagrees with that of the file before it"
-        remedy = "One of the two is from another source: remove it."
-    elif first.n0 > last.n1:
-        problem = f"{first.n0 - last.n1} zeros are missing before it"
-        remedy = f"Add {file_name(last.t1)} beside it: a file between the two is missing."
-    else:
-        problem = "it overlaps the file before it"
-        remedy = "Remove the duplicate or the file from another source."
-    problem += (
+    said = (
         f": it starts at t = {first.t0!r}, N = {first.n0}; {previous.name} ends at "
         f"t = {last.t1!r}, N = {last.n1}"
     )
-    raise ZetaError(path, problem, remedy, offset=first.offset)
+    if first.n0 > last.n1 and first.t0 != last.t1:
+        problem = f"{first.n0 - last.n1} zeros are missing before it{said}"
+        remedy = f"Add {file_name(last.t1)} beside it: a file between the two is missing."
+        raise ZetaError(path, problem, remedy, offset=first.offset)
+    if first.t0 == last.t1:
+        problem = "its count disagrees with that of the file before it"
+        remedy = "One of the two is from another source: remove it."
+    else:
+        problem = "it overlaps the file before it"
+        remedy = "Remove the duplicate or the file from another source."
+    raise FileFault(path, problem + said, remedy, offset=first.offset, files=[path, previous])
 
 
 def read_blocks(path: str | Path) -> Iterator[Block]:
@@ -275,10 +431,9 @@ def _decode_block(path: Path, handle: BinaryIO, header: Header) -> Fixed:
         _ZERO: "is zero: two equal zeros",
         _BEYOND: f"leads beyond the block's end t1 = {header.t1!r}",
     }[why]
-    raise ZetaError(
+    raise FileFault(
         path,
         f"the distance to the zero of rank {header.n0 + 1 + bad} {what}",
-        _AGAIN,
         offset=header.offset + _HEADER.size + RECORD_BYTES * bad,
     )
 
@@ -405,7 +560,7 @@ def gamma_and_gap(
         header = headers[int(np.argmax(run.bad))]
         with path.open("rb") as handle:
             _decode_block(path, handle, header)  # raises: it names the record
-        raise ZetaError(path, "changed while it was read", _AGAIN, offset=header.offset)
+        raise ZetaError(path, "changed while it was read", _ANEW, offset=header.offset)
     run.close_gaps(following)
     return run.gamma, run.gap
 
@@ -428,7 +583,7 @@ class _Run:
         if (
             (self.count < 0).any()
             or (n0[1:] != n1[:-1]).any()
-            or (offset[1:] != self.end[:-1]).any()
+            or (offset[1:] < self.end[:-1]).any()  # between them may be one that repeats
         ):
             raise ValueError("the headers are not those of consecutive blocks")
         self.t0, self.start, self.stop = t0, fixed.from_floats(t0), fixed.from_floats(t1)
@@ -474,7 +629,7 @@ class _Run:
             header = _HEADER.pack(h.t0, h.t1, h.n0, h.n1)
             if not whole or raw[at : at + _HEADER.size].tobytes() != header:
                 problem = "truncated or changed since its headers were read: no such block here"
-                raise ZetaError(path, problem, _AGAIN, offset=h.offset)
+                raise ZetaError(path, problem, _ANEW, offset=h.offset)
 
     def close_gaps(self, following: int | None) -> None:
         """The gaps after the last zero of each block, from the exact heights."""
@@ -755,10 +910,10 @@ class Archive:
         self.folder = Path(folder)
         self.paths = numeric_order(folder)
         parts = []
-        for k, (_, headers, _) in enumerate(read_chain(self.paths)):
-            kept = [(h.t0, h.n0, h.offset, k) for h in headers]
+        for k, file in enumerate(read_chain(self.paths)):
+            kept = [(h.t0, h.n0, h.offset, k) for h in file.headers]
             parts.append(np.array(kept, dtype="f8, i8, i8, i4"))
-            end = headers[-1]
+            end = file.headers[-1]
         blocks = np.concatenate(parts)
         self._t = np.append(blocks["f0"], end.t1)
         self._n = np.append(blocks["f1"], end.n1)

@@ -1,16 +1,15 @@
 """Where zeros come from. Every source leaves the same thing: archive files in one folder.
 
-A source is a function ``(params, folder)`` that writes ``zeros_*.dat`` into an empty folder, and
-may return what the manifest is to say besides; :data:`SOURCES` is the seam for further ones.
-:func:`fetch` runs one and adds the manifest. Only `lmfdb` works on the folder of an earlier run, to
-keep what is good there.
+A source is a function ``(params, folder)`` that writes ``zeros_*.dat`` into an empty folder;
+:data:`SOURCES` is the seam for further ones. :func:`fetch` runs one and adds the manifest, with
+what the source returns for it, if it does: md5s it has taken already, bases of heights and ranks.
+Only `lmfdb` works on the folder of an earlier run, to keep what is good there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import pickletools
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,12 +29,14 @@ from zetalib import (
     controls,
     exact,
     height_tables,
+    listings,
     lmfdb,
     manifest,
     platt,
     siegel,
 )
 from zetalib.errors import ZetaError
+from zetalib.manifest import Besides, Known
 from zetalib.params import Download
 
 # Odlyzko's table of the first 2,001,052 zeros, accurate to 4e-9, as redistributed on PyPI.
@@ -63,23 +64,24 @@ def fetch(params: Download, folder: str | Path) -> dict[str, Any]:
     """
     try:
         if params.source == "lmfdb":
-            md5s = lmfdb.download(params, Path(folder))
-            return manifest.write(folder, params.source, md5s)
+            known = lmfdb.download(params, Path(folder))
+            return manifest.write(folder, params.source, Besides(known))
         with atomic.replacing(folder) as aside:
             aside.mkdir()
-            more = SOURCES[params.source](params, aside)
-            return manifest.write(aside, params.source, more=more)
+            besides = SOURCES[params.source](params, aside)
+            return manifest.write(aside, params.source, besides)
     except OSError as error:
         problem = f"it could not be read or written ({error.strerror or error})"
         remedy = "Free room on the disk or correct the permissions, then run it again."
         raise ZetaError(error.filename or folder, problem, remedy) from error
 
 
-def directory(params: Download, folder: Path) -> None:
+def directory(params: Download, folder: Path) -> Besides:
     """Copies of archive files the user already has, in ``download.directory``.
 
     With ``download.max_zeros`` only the files needed to reach that many zeros are taken;
-    ZetaError if there are fewer.
+    ZetaError if there are fewer. Listings of md5s beside the files are used
+    (:func:`zetalib.listings.beside`): ZetaError if a file has another md5.
     """
     if params.directory is None:
         raise ZetaError(
@@ -92,14 +94,50 @@ def directory(params: Download, folder: Path) -> None:
         raise ZetaError(
             "params.yaml: download.directory", f"{origin} is not a folder", "Correct the path."
         )
+    paths = platt.numeric_order(origin)
+    vouched, used = listings.beside(origin, {path.name for path in paths})
+    known: dict[str, Known] = {}
     zeros = 0
-    for path, headers, _ in platt.read_chain(platt.numeric_order(origin)):
-        # A copy, not a link: DVC makes what it caches read-only, and this file is the user's own.
-        shutil.copyfile(path, folder / path.name)
-        zeros += headers[-1].n1 - headers[0].n0
-        if params.max_zeros is not None and zeros >= params.max_zeros:
-            return
+    try:
+        for file in platt.read_chain(paths):
+            name = file.path.name
+            md5 = _copy(file.path, folder / name)
+            known[name] = listings.check(file.path, md5, vouched.get(name))
+            zeros += file.headers[-1].n1 - file.headers[0].n0
+            if params.max_zeros is not None and zeros >= params.max_zeros:
+                break
+    except platt.FileFault as fault:
+        listed = {name: Known(said.md5, str(said)) for name, said in vouched.items()}
+        raise manifest.explained(fault, listed, "Fetch the file again.") from None
     _check_enough(params, zeros, str(origin))
+    _tell(origin, known, used)
+    return Besides(known)
+
+
+def _copy(path: Path, to: Path) -> str:
+    """Copy a file; its md5, taken in the same pass.
+
+    A copy, not a link: DVC makes what it caches read-only, and the file is the user's own.
+    """
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as source, to.open("wb") as out:
+        while chunk := source.read(1 << 20):
+            digest.update(chunk)
+            out.write(chunk)
+    return digest.hexdigest()
+
+
+def _tell(origin: Path, known: dict[str, Known], used: list[str]) -> None:
+    """Print which files no listing names, where there is a listing."""
+    if not used:
+        return
+    those = ", ".join(used[:3]) + (", …" if used[3:] else "")
+    silent = [name for name, file in known.items() if file.listing is None]
+    text = f"{origin}: {len(known) - len(silent):,} of {len(known):,} files have the md5 of {those}"
+    if silent:
+        text += f"; not listed, so not checked: {', '.join(silent[:3])}"
+        text += f" and {len(silent) - 3:,} more" if silent[3:] else ""
+    print(text, flush=True)
 
 
 def _check_enough(params: Download, zeros: int, where: str) -> None:
@@ -170,7 +208,7 @@ def floats_of_pickle(data: bytes) -> NDArray[np.float64]:
     return np.array(values)
 
 
-SOURCES: dict[str, Callable[[Download, Path], dict[str, Any] | None]] = {
+SOURCES: dict[str, Callable[[Download, Path], Besides | None]] = {
     "odlyzko": odlyzko,
     "directory": directory,
     "table": height_tables.write,

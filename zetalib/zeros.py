@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from itertools import starmap
 from pathlib import Path
@@ -18,6 +17,13 @@ from zetalib.tables import Map, Part
 SCHEMA = pa.schema([("n", pa.int64()), ("gamma", pa.float64()), ("gap", pa.float64())])
 
 Garbage = Literal["report", "refuse"]
+
+_DOWNLOAD = "Run `dvc repro -f download`."
+_AS_LEFT = (
+    "The file is as the download stage left it, and no listing vouches for its md5: bring it anew "
+    "from where it came, then `dvc repro -f download`."
+)
+TOLD = 10  # repeated blocks told one by one, of a file
 
 _CODE = tables.code(__file__, fixed.__file__, platt.__file__, tables.__file__)
 
@@ -36,24 +42,29 @@ def decode_folder(
     Raises
     ------
     ZetaError
-        As :func:`zetalib.platt.read_chain` and :func:`zetalib.platt.decode_run`; when files differ
+        As :func:`zetalib.platt.read_chain` and :func:`zetalib.platt.decode_run`, with the remedy of
+        :func:`zetalib.manifest.explained`; when files differ
         from the manifest; when bytes follow a file's last block and `garbage` is "refuse" (else
         they are reported). `out` is then left without its index.
     """
     raw, out = Path(raw).absolute(), Path(out).absolute()  # a worker may be elsewhere
     paths = platt.numeric_order(raw)
-    md5 = manifest.check(raw, paths)
+    known = manifest.check(raw, paths)
     base = manifest.base_height(raw)
     calls = (
-        (path, headers, following, md5[path.name], out / f"{path.stem}.parquet", _CODE, base)
+        (path, headers, following, known[path.name].md5, out / f"{path.stem}.parquet", _CODE, base)
         for path, headers, following in _with_following(paths, garbage)
     )
     zeros = 0
-    with tables.rebuilding(out) as parts:
-        for part, kept in run(decode, calls):
-            parts.append(part)
-            zeros += part.rows
-            print(f"{part.path.name}: {part.rows:,} zeros{', kept' if kept else ''}", flush=True)
+    try:
+        with tables.rebuilding(out) as parts:
+            for part, kept in run(decode, calls):
+                parts.append(part)
+                zeros += part.rows
+                said = f"{part.rows:,} zeros{', kept' if kept else ''}"
+                print(f"{part.path.name}: {said}", flush=True)
+    except platt.FileFault as fault:
+        raise manifest.explained(fault, known, _DOWNLOAD, _AS_LEFT) from None
     return zeros
 
 
@@ -62,13 +73,23 @@ def _with_following(
 ) -> Iterator[tuple[Path, list[Header], int | None]]:
     """Each file, its headers and the first zero after it, looking past files without zeros."""
     waiting: list[tuple[Path, list[Header]]] = []
-    for path, headers, trailing in platt.read_chain(paths):
+    for file in platt.read_chain(paths):
+        path, headers, trailing = file.path, file.headers, file.trailing
         if trailing and garbage == "refuse":
             problem = f"{trailing} bytes after the last block"
-            remedy = "Fetch the file again, or set decode.garbage to report."
-            raise ZetaError(path, problem, remedy, offset=path.stat().st_size - trailing)
+            at, instead = path.stat().st_size - trailing, "set decode.garbage to report"
+            raise platt.FileFault(path, problem, offset=at, instead=instead)
         if trailing:
             print(f"{path}: {trailing} bytes of garbage after the last block, ignored", flush=True)
+        for number, h in file.repeats[:TOLD]:
+            said = f"t0 = {h.t0!r}, t1 = {h.t1!r}, ranks {h.n0 + 1} to {h.n1}"
+            print(
+                f"{path} at byte {h.offset}: block {number} repeats the one before it, byte for "
+                f"byte ({said}): passed over",
+                flush=True,
+            )
+        if len(file.repeats) > TOLD:
+            print(f"{path}: {len(file.repeats) - TOLD} more such blocks", flush=True)
         first = platt.first_of(path, headers)
         if first is not None:
             yield from ((*file, first) for file in waiting)
@@ -100,10 +121,16 @@ def decode(
         Added to every height of the file.
     """
     tables.check_code(out, code, _CODE)
-    key = tables.make_key(_CODE, md5, following, *([base] if base else []))
+    # Where the blocks begin: the first may repeat the last of another file.
+    begin = headers[0].offset if headers else None
+    key = tables.make_key(_CODE, md5, begin, following, *([base] if base else []))
     found = tables.whole(out)
     # The key vouches for the md5 the archive file had then; one changed since is looked at again.
-    if found is not None and found.key == key and (_older(path, out) or _md5(path) == md5):
+    if (
+        found is not None
+        and found.key == key
+        and (_older(path, out) or manifest.md5_of(path) == md5)
+    ):
         return found, True
     rows = 0
     with tables.writing(out, SCHEMA, key) as writer:
@@ -117,8 +144,8 @@ def decode(
             arrays = [pa.array(n), pa.array(gamma), pa.array(gap, from_pandas=True)]
             writer.write_table(pa.table(arrays, schema=SCHEMA), row_group_size=max(len(n), 1))
             rows += len(n)
-        if _md5(path) != md5:
-            raise ZetaError(path, "its md5 is not the manifest's", "Run `dvc repro -f download`.")
+        if manifest.md5_of(path) != md5:
+            raise ZetaError(path, "its md5 is not the manifest's", _DOWNLOAD)
     return Part(out, rows, key), False
 
 
@@ -135,8 +162,3 @@ def _runs(headers: list[Header]) -> Iterator[tuple[int, int]]:
 
 def _older(path: Path, than: Path) -> bool:
     return path.stat().st_mtime_ns < than.stat().st_mtime_ns
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "md5").hexdigest()
