@@ -15,6 +15,8 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from zetalib.kernels import cached
+
 OVERSAMPLING = 3.0
 TAPS = 20
 MARGIN = TAPS // 2  # samples needed on either side of the grid's part that is searched
@@ -51,7 +53,7 @@ def _slope_weights() -> Floats:
     return np.asarray(np.linalg.lstsq(differences, frequency, rcond=None)[0])
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
+@nb.njit(nogil=True, inline="always")
 def _slope(samples: Floats, i: int, weights: Floats) -> float:
     """Slope at sample i, to 1e-4 of the largest component."""
     total = 0.0
@@ -60,7 +62,7 @@ def _slope(samples: Floats, i: int, weights: Floats) -> float:
     return total
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
+@nb.njit(nogil=True, inline="always")
 def _value(polynomial: Floats, x: float) -> float:
     total = 0.0
     for d in range(TERMS - 1, -1, -1):
@@ -68,7 +70,7 @@ def _value(polynomial: Floats, x: float) -> float:
     return total
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _fit(samples: Floats, left: int, matrix: Floats, polynomial: Floats) -> None:
     """The polynomial between samples `left` and `left` + 1."""
     for d in range(TERMS):
@@ -80,7 +82,7 @@ def _fit(samples: Floats, left: int, matrix: Floats, polynomial: Floats) -> None
             polynomial[d] += sample * matrix[k, d]
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _root(polynomial: Floats, a: float, b: float, fa: float, fb: float) -> float:
     """The sign change in [a, b]: Newton's method, kept inside the bracket."""
     x = a - fa * (b - a) / (fb - fa)
@@ -104,7 +106,7 @@ def _root(polynomial: Floats, a: float, b: float, fa: float, fb: float) -> float
     return x
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
+@nb.njit(nogil=True, inline="always")
 def _derivative(polynomial: Floats, x: float) -> float:
     total = 0.0
     for d in range(TERMS - 1, 0, -1):
@@ -112,7 +114,7 @@ def _derivative(polynomial: Floats, x: float) -> float:
     return total
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _dip(polynomial: Floats, a: float, b: float, sign: float) -> float:
     """Where sign * polynomial, falling at a and rising at b, is lowest: bisection of its slope."""
     for _ in range(50):
@@ -124,7 +126,7 @@ def _dip(polynomial: Floats, a: float, b: float, sign: float) -> float:
     return 0.5 * (a + b)
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _all_roots(polynomial: Floats, left: float, zeros: Floats, found: int) -> int:
     """Every root in an interval that may hold several, in sixteen parts; `left` is its middle."""
     a, fa = -0.5, _value(polynomial, -0.5)
@@ -147,7 +149,7 @@ def _all_roots(polynomial: Floats, left: float, zeros: Floats, found: int) -> in
     return found
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _search(
     samples: Floats,
     first: int,

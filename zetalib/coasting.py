@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from scipy.linalg import solve_triangular
 
@@ -31,13 +30,14 @@ from zetalib.inversion import (
     Known,
     State,
     Sums,
-    _fit,
     _height,
-    _next,
-    _start,
     _turn,
+    fit_alone,
+    next_alone,
+    start_alone,
     together,
 )
+from zetalib.kernels import cached
 from zetalib.lanes import WIDTH, every, get, put
 
 # Of zeros counted beyond solved contexts of the calibration split, whatever the distance (rms).
@@ -65,9 +65,9 @@ def solved(spacing: Floats, height: float, misfit: float) -> Follower:
     state.constants[2] = n
     lag = (np.arange(n) - state.u[0, :n]).mean()
     state.centre[2 * len(tables.log_p)] = math.pi * (lag - 0.5)  # S is zero on average
-    x = _start(0, n, tables, state)
+    x = start_alone(0, n, tables, state)
     for level in LEVELS:
-        x, found = _fit(x, 0, n, level, False, tables, state)
+        x, found = fit_alone(x, 0, n, level, False, tables, state)
     if found > WORSE * misfit:
         follower = Follower(height, len(spacing))
         follower.push(spacing)
@@ -76,7 +76,7 @@ def solved(spacing: Floats, height: float, misfit: float) -> Follower:
     return follower
 
 
-@numba.njit(**KERNEL)
+@cached(**KERNEL)
 def _sum(u: Floats, tables: Sums, state: State) -> Floats:
     """S at places u, a whole number of eights of them, shape (1, U)."""
     x, primes = state.x, len(tables.log_p)
@@ -95,7 +95,7 @@ def _sum(u: Floats, tables: Sums, state: State) -> Floats:
     return found
 
 
-@numba.njit(**KERNEL)
+@cached(**KERNEL)
 def _derivatives(u: Floats, tables: Sums, state: State) -> Floats:
     """Those of S + c at places u, (U,), by the unknowns of the solution: shape (U, unknowns)."""
     x, primes = state.x, len(tables.log_p)
@@ -159,7 +159,7 @@ def ahead(spacing: Floats, height: float, misfit: float, number: int) -> Floats:
     found = np.stack(_counted(follower, number), 1)
     found[:, 0] -= origin
     for j in range(number):
-        step = _next(state.x, follower.misfit, 0, n, LEVELS[-1], follower.tables, state)
+        step = next_alone(state.x, follower.misfit, 0, n, LEVELS[-1], follower.tables, state)
         place = state.u[0, n - 1] + step[0] - origin
         if step[1] > DOUBT or abs(place - found[j, 0]) > APART:
             break

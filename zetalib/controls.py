@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from zetalib import archive, circular, fixed, platt, unfold
 from zetalib.errors import ZetaError
 from zetalib.fixed import Fixed
+from zetalib.kernels import cached
 from zetalib.params import Download
 from zetalib.platt import Block, Header
 from zetalib.primes import prime_numbers
@@ -133,7 +133,7 @@ def heights(spacing: Floats, start: Fixed) -> Fixed:
     return out
 
 
-@nb.njit(cache=True)
+@cached()
 def _gap(t: float, spacing: float) -> float:
     """The distance from height t to the point `spacing` mean spacings above it."""
     target = 2 * math.pi * spacing
@@ -148,7 +148,7 @@ def _gap(t: float, spacing: float) -> float:
     return g
 
 
-@nb.njit(cache=True)
+@cached()
 def _climb(spacing: Floats, start: Fixed, out: Fixed) -> None:
     a0, a1, a2 = start[0], start[1], start[2]
     for i in range(len(spacing)):

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from zetalib import fixed
 from zetalib.fixed import Fixed
+from zetalib.kernels import cached
 
 Bytes = NDArray[np.uint8]
 
@@ -415,7 +416,7 @@ def _number(
     return p, GOOD
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _parse_plain(
     text: Bytes,
     words: NDArray[np.uint64],
@@ -486,7 +487,7 @@ def _parse_plain(
     return at[rows], rows
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _parse(
     text: Bytes,
     fields: int,

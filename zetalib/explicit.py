@@ -31,7 +31,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import finufft
-import numba
 import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
@@ -40,6 +39,7 @@ from scipy.special import logsumexp, ndtr
 
 from zetalib.errors import ZetaError
 from zetalib.gridded import Gridded
+from zetalib.kernels import cached
 from zetalib.primes import prime_powers
 
 Floats = NDArray[np.float64]
@@ -240,7 +240,7 @@ def left_side(u: Floats, width: float) -> Floats:
     return value
 
 
-@numba.njit(**KERNEL)
+@cached(**KERNEL)
 def _fill(a: Floats, b: Floats, table: Floats, out: Floats, triangle: bool) -> None:
     """Covariance of S_w between heights `a` and `b`, cubic in the table; with c's."""
     for i in range(len(a)):
@@ -298,7 +298,7 @@ def refined(
     return error + min(max(move, -2 * step), 2 * step), 1 / math.sqrt(curve)
 
 
-@numba.njit(**KERNEL)
+@cached(**KERNEL)
 def _weigh(
     lower: Floats,
     white: Floats,

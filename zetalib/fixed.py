@@ -13,6 +13,8 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from zetalib.kernels import cached
+
 UNIT_BITS = 101
 LIMBS = 3
 
@@ -56,7 +58,7 @@ def from_floats(values: Floats) -> Fixed:
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _from_floats(bits: NDArray[np.uint64], out: Fixed) -> int:
     """Limbs of float64 bit patterns; the first that is no multiple of 2^-101 in range, or -1."""
     for i in range(bits.shape[0]):
@@ -86,7 +88,7 @@ def _from_floats(bits: NDArray[np.uint64], out: Fixed) -> int:
     return -1
 
 
-@nb.njit(cache=True, inline="always")
+@nb.njit(inline="always")
 def _leading_zeros(x: np.uint64) -> np.uint64:
     n = np.uint64(0)
     for shift in (32, 16, 8, 4, 2, 1):
@@ -96,7 +98,7 @@ def _leading_zeros(x: np.uint64) -> np.uint64:
     return n
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def nearest(a0: np.uint64, a1: np.uint64, a2: np.uint64) -> float:
     """(a2:a1:a0) * 2^-101 as the nearest float64, ties to even."""
     scale = -101
@@ -120,13 +122,13 @@ def nearest(a0: np.uint64, a1: np.uint64, a2: np.uint64) -> float:
     return math.ldexp(np.float64(top), scale - nb.int64(shift))
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _to_floats(fixed: Fixed, out: Floats) -> None:
     for i in range(fixed.shape[0]):
         out[i] = nearest(fixed[i, 0], fixed[i, 1], fixed[i, 2])
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _subtract(a: Fixed, b: Fixed, out: Fixed) -> int:
     """Write a - b, row by row, to `out`; returns the first row that is not positive, or -1."""
     for i in range(a.shape[0]):
@@ -148,7 +150,7 @@ def to_floats(fixed: Fixed) -> Floats:
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _add(heights: Fixed, other: Fixed, out: Fixed) -> None:
     for i in range(heights.shape[0]):
         carry = np.uint64(0)

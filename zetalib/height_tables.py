@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-import numba as nb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +34,7 @@ from zetalib import archive, compute, decimals, fixed, platt
 from zetalib.decimals import Lines
 from zetalib.errors import ZetaError
 from zetalib.fixed import Fixed
+from zetalib.kernels import cached
 from zetalib.manifest import Besides
 from zetalib.params import Download
 from zetalib.platt import Block, Header
@@ -390,7 +390,7 @@ def _smooth(base: int, units: int) -> arb:
     return t / two_pi * ((t / two_pi).log() - 1) + arb(7) / 8 + small
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _check_order(before: Fixed, heights: Fixed) -> tuple[int, int]:
     """The first row that is equal to (1), below (2) or 8 or more above (3) the one before."""
     b0, b1, b2 = before[0], before[1], before[2]
@@ -411,7 +411,7 @@ def _check_order(before: Fixed, heights: Fixed) -> tuple[int, int]:
     return 0, 0
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _count_up_to(heights: Fixed, bound: Fixed) -> int:
     """How many of the heights, in order, are at most `bound`, shape (3,)."""
     low, high = 0, heights.shape[0]

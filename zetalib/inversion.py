@@ -38,6 +38,7 @@ from threadpoolctl import threadpool_limits
 
 from zetalib import atomic
 from zetalib.errors import ZetaError
+from zetalib.kernels import cached
 from zetalib.lanes import WIDTH, every, get, nearest, put
 
 Floats = NDArray[np.float64]
@@ -59,8 +60,7 @@ SINE = np.array([(-1.0) ** k / math.factorial(2 * k + 1) for k in range(8)])[::-
 COSINE = np.array([(-1.0) ** k / math.factorial(2 * k) for k in range(8)])[::-1].copy()
 LOST = (1.0, 0.4)  # forecast and deviation where there is no root, and the largest deviation
 PATIENCE = 2  # steps taken with the same derivatives
-# Not cached: what numba loads from its cache differs in the last bits from what it compiles, and
-# results are to be the same whoever ran before.
+# Of kernels that kernels call; those that Python calls are kept too (zetalib.kernels says why).
 KERNEL = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 
 
@@ -515,7 +515,11 @@ def _next(
     return guess, min(deviation, LOST[1])
 
 
-@numba.njit(**KERNEL)
+# The same for calls from Python: the ones above stay inside the kernels that call them.
+start_alone, fit_alone, next_alone = (cached(**KERNEL)(k.py_func) for k in (_start, _fit, _next))
+
+
+@cached(**KERNEL)
 def _push(
     spacing: Floats, keep: int, tables: Sums, state: State, levels: Floats, search: int, out: Floats
 ) -> None:

@@ -31,13 +31,13 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from zetalib import atomic, fixed
 from zetalib.errors import ZetaError
 from zetalib.fixed import Fixed
+from zetalib.kernels import cached
 
 RECORD_BYTES = 13
 NAME = re.compile(r"zeros_(\d+)\.dat")
@@ -466,7 +466,7 @@ _HI, _DROP, _STRIDE = np.uint64(5), np.uint64(24), np.uint64(RECORD_BYTES)
 _U0, _U1 = np.uint64(0), np.uint64(1)
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _accumulate(
     words: NDArray[np.uint64], start: Fixed, end: Fixed, heights: Fixed
 ) -> tuple[int, int]:
@@ -664,7 +664,7 @@ def _shifts(
     return np.where(short, e - 17, -1).astype(np.int64)
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _decode_blocks(
     words: NDArray[np.uint64],
     base: int,
@@ -703,7 +703,7 @@ def _decode_blocks(
         bad[b] = fault
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _short_way(
     words: NDArray[np.uint64],
     at: np.uint64,
@@ -746,7 +746,7 @@ def _short_way(
     return zero or _beyond(ends[1], stop)
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _long_way(
     words: NDArray[np.uint64],
     at: np.uint64,
@@ -773,7 +773,7 @@ def _long_way(
     return False
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _sum(a: Fixed, lo: np.uint64, hi: np.uint64, out: Fixed) -> None:
     """Write a + (hi:lo) to `out`, which may be `a`."""
     s0 = a[0] + lo
@@ -785,7 +785,7 @@ def _sum(a: Fixed, lo: np.uint64, hi: np.uint64, out: Fixed) -> None:
     out[0], out[1], out[2] = s0, s1, s2
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _beyond(a: Fixed, end: Fixed) -> bool:
     if a[2] != end[2]:
         return bool(a[2] > end[2])
@@ -872,7 +872,7 @@ def encode_block(block: Block) -> bytes:
     return _HEADER.pack(h.t0, h.t1, h.n0, h.n1) + raw.tobytes()
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _encode(heights: Fixed, start: Fixed, end: Fixed, words: NDArray[np.uint64]) -> tuple[int, int]:
     """The distances between heights as records; (index, reason) of the first fault."""
     before, wide = start, -1

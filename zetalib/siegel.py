@@ -23,7 +23,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import finufft
-import numba as nb
 import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
@@ -31,6 +30,7 @@ from scipy.special import lambertw
 
 from zetalib import archive, bandlimited, compute, exact, fixed, platt
 from zetalib.errors import ZetaError
+from zetalib.kernels import cached
 from zetalib.params import Download
 from zetalib.platt import Block, Header
 
@@ -133,7 +133,7 @@ def _turns_of(size: int) -> NDArray[np.uint64]:
     return _turns(1 << max(size - 1, 1).bit_length())[:size]
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _phases(center: np.uint64, turns: NDArray[np.uint64], out: Floats) -> None:
     """out[n - 1] = center * log n mod 2 pi, in [-pi, pi); the product is exact modulo one turn."""
     half, mask = np.uint64(32), np.uint64(0xFFFF_FFFF)
@@ -162,7 +162,7 @@ def count_smooth(t: Floats) -> Floats:
     return np.asarray(t / (2 * np.pi) * np.log(t / (2 * np.pi * np.e)) + 0.875 + small)
 
 
-@nb.njit(cache=True, nogil=True)
+@cached(nogil=True)
 def _assemble(
     sums: NDArray[np.complex128], cosine: Floats, sine: Floats, rest: Floats, out: Floats
 ) -> None:

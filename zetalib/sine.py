@@ -19,12 +19,12 @@ No constant is fitted. Unit density, all lengths in mean spacings.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from zetalib.errors import ZetaError
 from zetalib.gridded import Gridded
+from zetalib.kernels import cached
 
 Floats = NDArray[np.float64]
 
@@ -129,7 +129,7 @@ def _lagrange(node: Floats, at: Floats) -> Floats:
     return np.asarray((np.where(one, 1.0, (at[..., None] - node)[..., None, :]) / apart).prod(-1))
 
 
-@numba.njit(nogil=True, fastmath=True, error_model="numpy")
+@cached(nogil=True, fastmath=True, error_model="numpy")
 def _masses(kernel: Floats, basis: Floats, weight: Floats, mass: Floats) -> None:
     """Chances that the first point lies in each cell, by emptying the nodes one after the other.
 

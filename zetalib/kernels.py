@@ -1,0 +1,113 @@
+"""Compiled kernels, kept from one process to the next by what they were compiled from.
+
+numba keeps a kernel beside its source file, by that file's path and time: each clone compiles anew,
+and a kernel whose callee in another file has changed is taken for good. Here the place is one
+folder for all checkouts of a user (`XDG_CACHE_HOME`, or `NUMBA_CACHE_DIR` if it is set), and what
+is kept is found by a digest of the kernel's module and of all of this library that it imports.
+
+Keep only kernels that Python calls (`cached`) and let their callees be `numba.njit` without a
+cache: a callee that comes from a cache is linked as machine code where a fresh one is inlined, and
+floating point that may be reordered (fastmath) then differs in the last bits. A kernel compiled
+whole is the same bits fresh and kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import CompileResultCacheImpl, _CacheLocator
+
+LONG_AGO = 60 * 86400.0  # seconds
+_IMPORT = re.compile(
+    r"^\s*(?:from zetalib import (\([^)]*\)|[^\n]*)|from zetalib\.(\w+) import)", re.MULTILINE
+)
+
+
+def cached(**options: Any) -> Any:
+    """`numba.njit` with a cache; for kernels that Python calls."""
+    return numba.njit(cache=True, **options)
+
+
+@cache
+def _digest(module: Path) -> str:
+    """Digest of a module and of what it imports of the library, directly or not."""
+    found, todo = {module}, [module]
+    while todo:
+        for several, one in _IMPORT.findall(todo.pop().read_text()):
+            for name in [*re.findall(r"\w+", several), one]:
+                path = module.with_name(f"{name}.py")
+                if path not in found and path.is_file():
+                    found.add(path)
+                    todo.append(path)
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(found):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _folder() -> Path:
+    """Where kernels are kept: a folder of the user, or one for this process if none is writable."""
+    chosen = numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        folder = Path(chosen).expanduser() / "zetalib" / "kernels"
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError):  # no home, or nothing may be written there
+        # Not a shared folder of a fixed name: what is kept there is run.
+        folder = Path(_scratch().name)
+    return folder
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="zetalib-kernels-")
+
+
+def _forget(folder: Path) -> None:
+    """Remove what was compiled from sources of long ago."""
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if path.is_dir() and time.time() - path.stat().st_mtime > LONG_AGO:
+                shutil.rmtree(path)
+
+
+class _ByContent(_CacheLocator):  # type: ignore[misc]
+    """Where numba keeps a kernel of this library."""
+
+    def __init__(self, function: Any, file: str) -> None:
+        self._name, self._stamp = function.__module__, _digest(Path(file).resolve())
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> _ByContent | None:
+        ours = Path(py_file).resolve().parent == Path(__file__).resolve().parent
+        return cls(py_func, py_file) if ours else None
+
+    def ensure_cache_path(self) -> None:
+        path = Path(self.get_cache_path())
+        if not path.is_dir():
+            _forget(path.parent)
+        super().ensure_cache_path()
+
+    def get_cache_path(self) -> str:
+        return str(_folder() / self._stamp[:20])
+
+    def get_source_stamp(self) -> str:
+        return self._stamp
+
+    def get_disambiguator(self) -> str:
+        return str(self._name)
+
+
+if _ByContent not in CompileResultCacheImpl._locator_classes:
+    CompileResultCacheImpl._locator_classes.insert(0, _ByContent)
