@@ -221,9 +221,9 @@ def test_a_data_set_that_is_not_whole_is_refused(raw, tmp_path):
     zeros.decode_folder(raw, out := tmp_path / "zeros")
     whole = contents(out)
     for name, content, match in [
-        (tables.INDEX, None, "the data set is not whole: no good index.json"),
-        (tables.INDEX, b'{"files": [{}]}', "the data set is not whole: no good index.json"),
-        ("zeros_300.parquet", None, r"zeros_300\.parquet: missing, and index\.json names it"),
+        (tables.INDEX, None, "the data set is not whole: no good _index.json"),
+        (tables.INDEX, b'{"files": [{}]}', "the data set is not whole: no good _index.json"),
+        ("zeros_300.parquet", None, r"zeros_300\.parquet: missing, and _index\.json names it"),
         ("zeros_300.parquet", b"PAR1", r"zeros_300\.parquet: .* of another size"),
         ("zeros_400.parquet", b"PAR1", r"zeros_400\.parquet: .* unknown there"),
     ]:

@@ -140,10 +140,7 @@ def locate(
     lo = max(int(beyond[0]) - WINDOW // 2, 0)
     hi = min(int(beyond[0]) + 2 * WINDOW, len(s))
     part, heights = s[lo:hi], gamma[lo:hi]
-    if spacing is None:
-        spacing = np.diff(siegel.count_smooth(heights))
-    else:
-        spacing = spacing[lo : hi - 1]
+    spacing = np.diff(siegel.count_smooth(heights)) if spacing is None else spacing[lo : hi - 1]
     # Squares about a step of one at k, less those about none: the likelihood of the step there.
     step = -1.0 if lost else 1.0
     squares = np.cumsum((part**2 - (part - step) ** 2)[::-1])[::-1]
@@ -285,10 +282,13 @@ def check_zeros(
         Naming the rank and the height of the first fault.
     """
     seen = Seen()
-    held_n, held, held_gap = np.empty(0, np.int64), np.empty(0), np.empty(0)
+    held_n: NDArray[np.int64] = np.empty(0, np.int64)
+    held: Floats = np.empty(0)
+    held_gap: Floats = np.empty(0)
     if previous is not None:
         last = len(tables.groups(previous)) - 1
-        held_n, held, held_gap = (c[-WINDOW:] for c in _columns(previous, last))
+        n, gamma, gap = _columns(previous, last)
+        held_n, held, held_gap = n[-WINDOW:], gamma[-WINDOW:], gap[-WINDOW:]
     anew = _Anew(params) if zeta else None
     known: float | None = None  # S at the first zero held
     for group in range(len(tables.groups(path))):
