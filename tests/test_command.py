@@ -1,6 +1,7 @@
 """Every command begins early and in one line: help, arguments, where it runs, what it lacks."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,57 @@ def test_what_a_stage_reads_and_is_not_there_is_said_first(tmp_path):
         assert done.returncode == 1 and line.startswith(f"error: {path}: not found, and stage {name} reads it. Run `dvc repro`")  # fmt: skip
 
 
+def without_privileges(*line):
+    """root writes where permissions forbid it; without capabilities it does not."""
+    if os.geteuid() != 0:
+        return list(line)
+    return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", *line]
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """A checkout without the right to write in it, and no home either."""
+    if os.geteuid() == 0 and not shutil.which("setpriv"):
+        pytest.skip("nobody here is without the privilege to write anywhere")
+    checkout = tmp_path / "checkout"
+    for folder in ("zetalib", "pipeline"):
+        shutil.copytree(ROOT / folder, checkout / folder, ignore=lambda *_: ["__pycache__"])
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copyfile(ROOT / name, checkout / name)
+    (checkout / "data" / "raw").mkdir(parents=True)
+    folders = [checkout, *(p for p in checkout.rglob("*") if p.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    yield checkout
+    for folder in folders:
+        folder.chmod(0o755)
+
+
+HOMELESS = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "PYTHONPATH")} | {
+    "HOME": "/proc/nowhere"
+}
+
+
+def test_a_stage_in_a_read_only_checkout_says_so_first(read_only):
+    line = without_privileges(sys.executable, "-m", "pipeline.decode")
+    done = subprocess.run(line, cwd=read_only, env=HOMELESS, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("error: data/zeros: stage decode writes it, and data is read-only.")
+
+
+def test_kernels_without_a_place_for_their_cache_work_or_say_one_line(read_only):
+    """Whatever decides where numba keeps what it compiles: never a traceback."""
+    code = "import sys\nsys.orig_argv = ['python', '-m', 'pipeline.check']\nimport pipeline\n"
+    line = without_privileges(sys.executable, "-c", code + "import zetalib.fixed\nprint('works')")
+    done = subprocess.run(line, cwd=read_only, env=HOMELESS, capture_output=True, text=True)
+    if done.returncode == 0:
+        assert done.stdout == "works\n"
+    else:
+        (said,) = done.stderr.splitlines()
+        assert said.startswith("error: ") and "NUMBA_CACHE_DIR" in said
+
+
 def test_an_interrupted_command_says_one_line_and_dies_of_it(tmp_path):
     code = (
         "import sys, time\nsys.orig_argv = ['python', '-m', 'pipeline.check']\nimport pipeline\n"
@@ -142,6 +194,7 @@ def test_an_interrupted_command_says_one_line_and_dies_of_it(tmp_path):
         (OSError(30, "Read-only file system", "x"), "error: x: Read-only file system. Correct the permissions, or work in a copy of the folder; then run it again."),
         (OSError(2, "No such file or directory", "x"), "error: x: No such file or directory. Run `dvc repro` (or `dvc pull`), which makes what is missing here."),
         (MemoryError("Unable to allocate 110. GiB"), "error: not enough memory (Unable to allocate 110. GiB). Free some, or take less."),
+        (RuntimeError("cannot cache function 'f': no locator available for file 'x.py'"), "error: cannot cache function 'f': no locator available for file 'x.py'. Set NUMBA_CACHE_DIR to a folder you may write to."),
         (KeyError("x"), None),
         (ValueError("x"), None),
     ],

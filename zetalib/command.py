@@ -7,6 +7,7 @@ arguments takes none. Nothing slow is imported here.
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -61,10 +62,18 @@ def begin(argv: Sequence[str], root: Path = ROOT) -> None:
 
 
 def _check(name: str, of_params: bool) -> None:
-    """What a command needs: good parameters, and of a stage in its graph, what it reads."""
+    """What a command needs: good parameters; of a stage in its graph, what it reads and writes."""
     if of_params:
         params.load()
-    for path in _stage(name, Path(GRAPH))["reads"]:
+    stage = _stage(name, Path(GRAPH))
+    for path in stage["writes"]:
+        folder = Path(path) if Path(path).is_dir() else Path(path).parent
+        while not folder.exists():
+            folder = folder.parent
+        if not os.access(folder, os.W_OK):
+            remedy = "Correct the permissions, or work in a copy of the repository."
+            raise ZetaError(path, f"stage {name} writes it, and {folder} is read-only", remedy)
+    for path in stage["reads"]:
         if not Path(path).exists():
             remedy = "Run `dvc repro` (or `dvc pull`), which makes what is missing here."
             raise ZetaError(path, f"not found, and stage {name} reads it", remedy)
