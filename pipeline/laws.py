@@ -53,6 +53,8 @@ def main() -> None:
     metrics: dict[str, Any] = {}
     for name, split in (("val", tail), ("train", fit)):
         gamma, spacing = record(split, p.laws.zeros)
+        if p.unfold.variant == "A":  # laws are those of spacings of mean 1
+            spacing = spacing * np.log(gamma / (2 * np.pi)) / np.log(gamma)
         table = spectra.laws(spacing, float(gamma.mean()))
         about = {"zeros": len(gamma), "from": gamma[0], "to": gamma[-1]}
         metrics[name] = about | {"laws": spectra.summary(table)}

@@ -17,11 +17,12 @@ from zetalib.window import Windows
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, help="of saved models")
+    folders = parser.parse_args().folders
     p = params.load()
     fit, near = (window.load("data/windows", split) for split in ("train", "calibration"))
     ar = rivals.best_ar(fit, p.baselines.ar_orders, p.baselines.ar_skips)
     known = inversion.load("data/inversion/calibration.safetensors")
-    for folder in parser.parse_args().folders:
+    for folder in folders:
         network = model.load(folder, known)
         windows = Windows(near.spacing[:, : network.context + 1], near.n, near.gamma)
         found, tables, held = operator.extract(network, windows, ar, p.laws.windows, p.laws.seed)

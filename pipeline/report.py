@@ -1,12 +1,14 @@
 """Stage report: one page for a reader, from what the other stages measured."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from zetalib import atomic, page
-from zetalib.errors import run_stage
+from zetalib.errors import ZetaError, run_stage
 
 METRICS = ["evaluate", "skill", "contexts", "laws", "distill"]
 PLOTS = ["law", "contexts", "pit", "reliability", "coverage_by_width", "rollout", "statistics"]
@@ -14,9 +16,19 @@ PLOTS += [f"laws/{name}" for name in ("number_variance", "rigidity", "form_facto
 PLOTS += ["laws/primes", "laws/gain"]
 
 
+def read(path: str, by: Callable[[Any], Any]) -> Any:
+    try:
+        return by(Path(path))
+    except (OSError, ValueError) as error:
+        problem = f"cannot be read ({type(error).__name__})"
+        raise ZetaError(
+            path, problem, "Run `dvc repro`; if that does nothing, delete it."
+        ) from None
+
+
 def main() -> None:
-    metrics = {name: json.loads(Path(f"metrics/{name}.json").read_text()) for name in METRICS}
-    plots = {name: pd.read_csv(f"plots/{name}.csv") for name in PLOTS}
+    metrics = {n: read(f"metrics/{n}.json", lambda p: json.loads(p.read_text())) for n in METRICS}
+    plots = {name: read(f"plots/{name}.csv", pd.read_csv) for name in PLOTS}
     atomic.write_bytes("docs/report.html", page.page(metrics, plots).encode())
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import math
 import sys
 import types
@@ -11,7 +12,7 @@ import torch
 from conftest import changed
 from scipy import stats
 
-from zetalib import claims, distill, siegel, unfold
+from zetalib import claims, distill, params, siegel, unfold
 from zetalib.errors import ZetaError
 from zetalib.forecasts import Forecasts
 from zetalib.mixture import Mixture
@@ -169,16 +170,58 @@ def test_every_task_has_a_table_and_stands_beside_its_autoregression(p):
     assert nested["truth"]["q0.9"]["primes"][f"3-{LENGTH - 1}"]["terms"] >= 1
 
 
-def test_backend_is_pysr_only_when_julia_is_there(p, monkeypatch):
-    auto = changed(p, backend="auto")
-    monkeypatch.setattr(distill.shutil, "which", lambda _: None)
+def test_backend_is_pysr_only_where_it_works(p, monkeypatch, tmp_path):
+    auto, pysr = changed(p, backend="auto"), changed(p, backend="pysr")
+    monkeypatch.setattr(params, "installed", lambda _: False)
     assert distill.choose_backend(auto) == "operon"
-    with pytest.raises(ZetaError, match=r"distill\.backend: pysr asked for"):
-        distill.choose_backend(changed(p, backend="pysr"))
-    monkeypatch.setattr(distill.shutil, "which", lambda _: "/usr/bin/julia")
-    monkeypatch.setattr(distill.importlib.util, "find_spec", lambda _: object())
+    with pytest.raises(ZetaError, match=r"distill\.backend: pysr asked for.*pip install"):
+        distill.choose_backend(pysr)
+
+    # juliapkg's record, as it keeps it (juliapkg.state): a stand-in with its interface.
+    record = tmp_path / "julia_env" / "pyjuliapkg" / "meta.json"
+    state = types.SimpleNamespace(STATE={"meta": str(record)})
+    monkeypatch.setitem(sys.modules, "juliapkg", types.SimpleNamespace(state=state))
+    monkeypatch.setitem(sys.modules, "juliapkg.state", state)
+    monkeypatch.setattr(params, "installed", lambda _: True)
+    monkeypatch.setenv("PATH", "")  # no julia in PATH: that is no condition
+    assert distill.choose_backend(pysr) == "pysr"
+    assert distill.choose_backend(auto) == "operon", "installed, never set up"
+    record.parent.mkdir(parents=True)
+    julia = tmp_path / "julia"
+    record.write_text(json.dumps({"executable": str(julia)}))
+    (tmp_path / "julia_env" / "Manifest.toml").write_text("")
+    assert distill.choose_backend(auto) == "operon", "its Julia is gone"
+    julia.write_text("#!/bin/sh\nexit 1\n")  # never started
+    julia.chmod(0o755)
     assert distill.choose_backend(auto) == "pysr"
     assert distill.choose_backend(p) == "operon"
+    (tmp_path / "julia_env" / "Manifest.toml").unlink()
+    assert distill.choose_backend(auto) == "operon", "its packages are not resolved"
+
+
+def test_a_julia_that_cannot_be_made_ready_is_one_line(p, monkeypatch):
+    class Finder:
+        def find_spec(self, name, *_):
+            if name == "pysr":
+                raise RuntimeError("could not find Julia 1.10")
+
+    monkeypatch.delitem(sys.modules, "pysr", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    with pytest.raises(ZetaError, match=r"distill\.backend: PySR's Julia could not be made ready"):
+        distill.search_pysr(RNG.uniform(size=(5, 1)), RNG.uniform(size=5), ["s1"], p)
+
+
+def test_a_feature_that_is_nan_is_named_before_any_search(p, monkeypatch):
+    fit, tail = sides(p)
+    monkeypatch.setitem(distill.SEARCHES, "operon", lambda *_: pytest.fail("it was searched"))
+    fit.lags[7, 1] = np.nan
+    with pytest.raises(ZetaError, match="s2 is NaN or infinite at .* targets of calibration"):
+        distill.distill(fit, tail, LENGTH, changed(p, known=[3], samples=100_000))
+    fit, tail = sides(p)
+    tail.sums[50, 3] = np.inf
+    both = changed(p, known=[3], features=["spacings", "primes"])
+    with pytest.raises(ZetaError, match="S3 is NaN or infinite at 1 of .* targets of val"):
+        distill.distill(fit, tail, LENGTH, both)
 
 
 def test_pysr_is_driven_deterministically_and_read_the_same_way(p, monkeypatch):

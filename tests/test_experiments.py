@@ -111,3 +111,17 @@ def test_a_circle_of_extensions_is_named(tmp_path):
     (tmp_path / "y.yaml").write_text("extends: x\n")
     with pytest.raises(ZetaError, match="extends itself"):
         experiments.changes("x", folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [\n", r"x\.yaml: not valid YAML"),
+        ("", "no parameters in it"),
+        ("- 1\n", "no parameters"),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_named(tmp_path, content, message):
+    (tmp_path / "x.yaml").write_text(content)
+    with pytest.raises(ZetaError, match=message):
+        experiments.overrides("x", folder=tmp_path, params_file=PARAMS)

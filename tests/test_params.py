@@ -157,3 +157,94 @@ def test_the_file_is_as_dvc_would_write_it(tmp_path):
     path.write_text(GOOD)
     apply_overrides(str(path), ["model.entropy_reg=0.005"])
     assert path.read_text() == GOOD
+
+
+# ------------------------------------------------------------- what is asked for must be here
+
+
+def asked(**changes):
+    content = YAML(typ="safe").load(GOOD)
+    for path, value in changes.items():
+        section, name = path.split("__")
+        content[section][name] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"distill__backend": "pysr"}, r"distill\.backend: pysr asked for, and the package is not installed\. .*pip install -e '\.\[pysr\]'"),
+        ({"train__wandb": "online"}, r"train\.wandb: online asked for, .*pip install -e '\.\[wandb\]'"),
+        ({"train__wandb": "offline"}, r"train\.wandb: offline asked for"),
+        ({"train__device": "cuda"}, r"train\.device: cuda asked for, and there is no driver"),
+    ],
+)  # fmt: skip
+def test_what_is_asked_for_and_not_here_is_said_before_anything_runs(monkeypatch, changes, message):
+    monkeypatch.setattr(params, "installed", lambda _: False)
+    monkeypatch.setattr(params, "has_driver", lambda: False)
+    with pytest.raises(ZetaError, match=message) as caught:
+        params.check(asked(**changes))
+    assert "julia is" not in str(caught.value).lower()
+    monkeypatch.setattr(params, "installed", lambda _: True)
+    monkeypatch.setattr(params, "has_driver", lambda: True)
+    params.check(asked(**changes))
+
+
+def test_the_defaults_ask_for_nothing_that_may_be_missing(monkeypatch):
+    monkeypatch.setattr(params, "installed", lambda _: False)
+    monkeypatch.setattr(params, "has_driver", lambda: False)
+    params.check(asked())
+
+
+def test_a_package_is_found_without_importing_it():
+    import sys
+
+    assert params.installed("antigravity") and "antigravity" not in sys.modules
+    assert not params.installed("no_such_package_at_all")
+
+
+NO_HEIGHTS = {
+    "model__inversion": False,
+    "invert__solve": False,
+    "evaluate__explicit": 0,
+    "contexts__explicit": [],
+    "distill__features": ["spacings"],
+}
+
+
+def test_variant_a_is_refused_to_whatever_takes_its_spacings_for_those_of_b():
+    with pytest.raises(ZetaError, match=r"unfold\.variant must be B for model\.inversion, invert\.solve"):  # fmt: skip
+        params.check(asked(unfold__variant="A"))
+    params.check(asked(unfold__variant="A", **NO_HEIGHTS))
+    for name in NO_HEIGHTS:
+        some = {key: value for key, value in NO_HEIGHTS.items() if key != name}
+        if name == "invert__solve" or name == "model__inversion":
+            some["invert__solve"] = True
+        with pytest.raises(ZetaError, match=f"must be B for .*{name.split('__')[0]}"):
+            params.check(asked(unfold__variant="A", **some))
+    with pytest.raises(ZetaError, match=r"must be B for model\.positions"):
+        params.check(asked(unfold__variant="A", **NO_HEIGHTS, model__positions="arithmetic"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: 1\n\tb: 2\n", r"not valid YAML \(line 2: found character"),
+        (b"a: 1\na: 2\n", r"not valid YAML \(line 2: found duplicate key"),
+        (b"a: *b\n", r"not valid YAML \(line 1: found undefined alias"),
+        (b"a: 1\n---\nb: 1\n", r"not valid YAML \(line 2: but found another document"),
+        (b"a: \xe9\n", r"at byte 3: not UTF-8, as YAML must be \(0xe9\)"),
+    ],
+)
+def test_what_is_no_yaml_is_one_short_line(tmp_path, content, message):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ZetaError, match=message) as caught:
+        params.load(path)
+    assert "http" not in str(caught.value)
+
+
+def test_a_folder_in_its_place_is_named(tmp_path):
+    (tmp_path / "params.yaml").mkdir()
+    with pytest.raises(ZetaError, match="cannot be read .*directory"):
+        params.load(tmp_path / "params.yaml")

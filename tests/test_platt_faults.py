@@ -1,6 +1,11 @@
 """The codec against bad input: flips, truncation, absurd numbers, files that do not belong."""
 
+import bz2
+import gzip
+import io
+import lzma
 import random
+import sqlite3
 import struct
 import time
 import tracemalloc
@@ -9,6 +14,8 @@ from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import PLATT, synthetic_blocks
 from hypothesis import given, settings
@@ -368,3 +375,81 @@ def test_ties_and_both_ways_of_the_kernel_are_really_met():
     assert (platt._shifts(t0, t1, count) >= 0).tolist() == [
         False, False, True, True, False, False, False, False,
     ]  # fmt: skip
+
+
+def _npy(values):
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
+
+
+def _parquet():
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"gamma": [14.1, 21.0]}), buffer)
+    return buffer.getvalue()
+
+
+def _sqlite(folder):
+    connection = sqlite3.connect(folder / "x.db")
+    connection.execute("create table zero_index(t real)")
+    connection.commit()
+    connection.close()
+    return (folder / "x.db").read_bytes()
+
+
+OTHERS = {
+    "heights": (b"14.134725142\n21.022039639\n25.010857580\n", "text \\('14.134725142 21.0"),
+    "one height": (b"14.134725142\n", "text"),
+    "utf-8 mark": (b"\xef\xbb\xbf14.134725142\n21.022039639\n", "text"),
+    "utf-16": ("14.134725142\n21.022\n".encode("utf-16"), "text"),
+    "prose": ("Valeurs données par γ − 267653395647\n".encode(), "text"),
+    "page": (b"<!DOCTYPE html>\n<html><head><title>LMFDB</title></head></html>\n", "a web page"),
+    "page, late": (b"\n\n  <html>" + b" " * 600, "a web page"),
+    "csv": (b"n,gamma\n1,14.134725142\n", "text"),
+    "json": (b'{"zeros": [14.134725142]}', "text"),
+    "gzip": (gzip.compress(PLATT.read_bytes()), "gzip"),
+    "xz": (lzma.compress(PLATT.read_bytes()), "xz"),
+    "bzip2": (bz2.compress(PLATT.read_bytes()), "bzip2"),
+    "zip": (b"PK\x03\x04\x14\x00\x00\x00\x08\x00" + bytes(90), "a zip archive"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 58800\n", "Git LFS.*git lfs pull"),
+    "annex": (b"/annex/objects/SHA256E-s58800--4d.dat\n", "git-annex.*git annex get"),
+    "annex link": (b"../.git/annex/objects/MD5-s58800--4d/MD5-s58800--4d", "git-annex"),
+    "dvc": (b"outs:\n- md5: 56cfdb9e133098a294c145118fc33fa7\n  path: zeros_14.dat\n", "of DVC.*dvc pull"),
+    "npy": (_npy(np.arange(14.0, 40.0)), "a NumPy array.*source table"),
+    "parquet": (_parquet(), "Parquet.*source table"),
+    "bare": (np.linspace(14.1, 5000, 4520).tobytes(), "bare float64 numbers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_file_that_is_no_archive_file_is_said_to_be_what_it_is(tmp_path, kind):
+    content, said = OTHERS[kind]
+    path = tmp_path / "zeros_14.dat"
+    path.write_bytes(content)
+    with pytest.raises(ZetaError, match=f"not an archive file: it looks like .*{said}") as caught:
+        platt.read_headers(path)
+    assert str(path) in str(caught.value) and "block 1 of" not in str(caught.value)
+
+
+def test_a_database_is_said_to_be_one(tmp_path):
+    path = tmp_path / "zeros_14.dat"
+    path.write_bytes(_sqlite(tmp_path))
+    with pytest.raises(ZetaError, match="it looks like an SQLite database"):
+        platt.read_headers(path)
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path):
+    path = tmp_path / "zeros_14.dat"
+    path.write_bytes(b"")
+    with pytest.raises(ZetaError, match="empty, 0 bytes"):
+        platt.read_headers(path)
+
+
+@pytest.mark.parametrize("blocks", [1, 10, 35_615, 0x8B1F, 0xFFFF, 0x04034B50])
+def test_a_true_file_is_never_taken_for_another(tmp_path, blocks):
+    """Counts whose bytes are those of gzip or zip too: blocks enough to fill them are right."""
+    path = tmp_path / "zeros_14.dat"
+    with path.open("wb") as handle:  # sparse
+        handle.write(struct.pack("<Q", blocks))
+        handle.truncate(8 + 32 * blocks)
+    platt._check_kind(path)

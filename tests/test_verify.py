@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -294,3 +295,141 @@ def test_order_is_checked(tmp_path, archive_zeros, defaults, column, value, said
     spoil(path, change)
     with pytest.raises(ZetaError, match=said):
         verify.check_zeros(path, None, 1, LAST, defaults.verify, True)
+
+
+# ------------------------------------------------------------- above t = 10^12: counted by the gaps
+
+
+@pytest.fixture(scope="module")
+def far_spacings():
+    """Unfolded spacings of 4096 true zeros near t = 10^9, to be laid anywhere; S at the first."""
+    found = siegel.stretch(*next(siegel.pieces_from(1e9)))
+    gamma, gap = found.lo + found.offset[:4096], np.diff(found.offset[:4097])
+    s = found.before + 0.5 - siegel.count_smooth(gamma[:1])[0]
+    return unfold.spacings(gamma, gap), float(s)
+
+
+def first_zero(height, s):
+    """Rank and height of a zero near `height` at which S is `s`."""
+    count = siegel.count_smooth_exactly(height)
+    rank = round(count + Decimal(s + 0.5))
+    return rank, height + float(rank - Decimal(s + 0.5) - count) / density(height)
+
+
+def laid(folder, far, height, drop=(), twice=(), cuts=(), off=0):
+    """Data sets of zeros with these spacings near `height`, as decode and unfold leave them."""
+    spacing, s = far
+    rank, height = first_zero(height, s)
+    first_rank = (rank if height < 1e16 else 1) + off  # beyond 2^63 ranks are kept above a base
+    offset = np.concatenate([[0.0], np.cumsum(spacing)]) / density(height)
+    offset = np.delete(offset, list(drop))
+    for k in twice:
+        offset = np.insert(offset, k + 1, offset[k] + 0.3 * (offset[k + 1] - offset[k]))
+    gamma, gap = height + offset, np.append(np.diff(offset), np.nan)
+    n = first_rank + np.arange(len(gamma))
+    with tables.rebuilding(folder / "zeros") as parts:
+        for start, stop in itertools.pairwise([0, *cuts, len(n)]):
+            path = folder / "zeros" / f"zeros_{start}.parquet"
+            arrays = [pa.array(c[start:stop], from_pandas=True) for c in (n, gamma, gap)]
+            with tables.writing(path, zeros.SCHEMA, "laid") as writer:
+                writer.write_table(pa.table(arrays, schema=zeros.SCHEMA))
+            parts.append(tables.Part(path, stop - start, "laid"))
+    unfold.unfold_folder(folder / "zeros", folder / "spacings")
+    return folder / "zeros", folder / "spacings"
+
+
+def far_verified(folders, p, **changes):
+    return verify.verify_folders(
+        *folders, changed(p.verify, **changes), zeta=True, val_fraction=0.1
+    )
+
+
+@pytest.fixture
+def no_tables(monkeypatch):
+    """Nothing of the Riemann-Siegel sum may be made."""
+
+    def refuse(*_):
+        raise AssertionError("tables of the sum were made")
+
+    for name in ("_turns", "stretch", "z_grid"):
+        monkeypatch.setattr(siegel, name, refuse)
+
+
+HEIGHTS = [2e12, 1e14, 1e15, 144176897509546973538.0, 1.3709199099319953e21]
+
+
+@pytest.mark.parametrize("height", HEIGHTS)
+def test_zeros_of_great_height_are_counted_by_their_gaps(
+    tmp_path, far_spacings, defaults, no_tables, height
+):
+    folders = laid(tmp_path, far_spacings, height, cuts=(1000, 1100))
+    metrics, plots = far_verified(folders, defaults, recompute=0.0)
+    assert metrics["counted"]["largest_running_mean"] < 0.3
+    by_gaps = metrics["counted"]["by_gaps"]
+    assert by_gaps["zeros"] == 4097 and metrics["recomputed"]["zeros"] == 0
+    assert by_gaps["first_rank_checked"] == (height <= 1.4e14)
+    assert ("the first rank is not checked" in verify.say(metrics)) == (height > 1.4e14)
+    spacing = far_spacings[0]
+    expected = np.corrcoef(spacing[1:], spacing[:-1])[0, 1]
+    assert metrics["acf"]["1"] == pytest.approx(expected, abs=0.01)
+    assert len(plots["stationarity"]) == 10
+    json.dumps(metrics, allow_nan=False)
+
+
+@pytest.mark.parametrize("height", HEIGHTS)
+@pytest.mark.parametrize("lost", [40, 300, 999, 1000, 2048, 4050])
+def test_a_zero_lost_at_great_height_is_found(
+    tmp_path, far_spacings, defaults, no_tables, height, lost
+):
+    first = first_zero(height, far_spacings[1])[0] if height < 1e16 else 1
+    folders = laid(tmp_path, far_spacings, height, drop=(lost,), cuts=(1000,))
+    with pytest.raises(ZetaError, match="is missing") as caught:
+        far_verified(folders, defaults, recompute=0.0)
+    rank = int(str(caught.value).split("of rank ")[1].split()[0])
+    assert abs(rank - (first + lost)) <= 6
+
+
+@pytest.mark.parametrize("height", HEIGHTS)
+@pytest.mark.parametrize("twice", [100, 2048, 4000])
+def test_a_zero_too_many_at_great_height_is_found(
+    tmp_path, far_spacings, defaults, no_tables, height, twice
+):
+    folders = laid(tmp_path, far_spacings, height, twice=(twice,), cuts=(1000,))
+    with pytest.raises(ZetaError, match="is one too many"):
+        far_verified(folders, defaults, recompute=0.0)
+
+
+@pytest.mark.parametrize("height", [2e12, 1e14])
+def test_a_first_rank_that_is_wrong_is_seen_while_heights_tell_it(
+    tmp_path, far_spacings, defaults, height
+):
+    with pytest.raises(ZetaError, match="is (missing|one too many)"):
+        far_verified(laid(tmp_path, far_spacings, height, off=1), defaults, recompute=0.0)
+
+
+def test_recomputing_at_great_height_is_refused_before_it_begins(
+    tmp_path, far_spacings, defaults, no_tables
+):
+    folders = laid(tmp_path, far_spacings, 1.3709199099319953e21)
+    said = r"verify\.recompute: zeros at t = 1\.371e\+21 .* 1\.5e\+10 terms, 1\.2e\+03 GB of memory"
+    with pytest.raises(ZetaError, match=said + ".* Set verify.recompute to 0"):
+        far_verified(folders, defaults, recompute=1e-6)
+    metrics, _ = verify.verify_folders(*folders, defaults.verify, zeta=False, val_fraction=0.1)
+    assert "counted" not in metrics
+
+
+def test_a_gap_that_is_missing_inside_is_refused(tmp_path, archive_zeros, defaults):
+    verified(tmp_path, archive_zeros, defaults)
+
+    def change(columns):
+        columns["gap"][99] = np.nan
+
+    path = tmp_path / "zeros" / "zeros_14.parquet"
+    spoil(path, change)
+    with pytest.raises(ZetaError, match="the gap after the zero of rank 100 at t = .* is nan"):
+        verify.check_zeros(path, None, 1, LAST, defaults.verify, True)
+
+
+def test_the_exact_count_is_the_plain_one():
+    for t in (20.0, 1e4, 1e9):
+        assert float(siegel.count_smooth_exactly(t)) == pytest.approx(float(siegel.count_smooth(np.array([t]))[0]), abs=1e-5)  # fmt: skip

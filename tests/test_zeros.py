@@ -221,9 +221,9 @@ def test_a_data_set_that_is_not_whole_is_refused(raw, tmp_path):
     zeros.decode_folder(raw, out := tmp_path / "zeros")
     whole = contents(out)
     for name, content, match in [
-        (tables.INDEX, None, "the data set is not whole: no good index.json"),
-        (tables.INDEX, b'{"files": [{}]}', "the data set is not whole: no good index.json"),
-        ("zeros_300.parquet", None, r"zeros_300\.parquet: missing, and index\.json names it"),
+        (tables.INDEX, None, "the data set is not whole: no good _index.json"),
+        (tables.INDEX, b'{"files": [{}]}', "the data set is not whole: no good _index.json"),
+        ("zeros_300.parquet", None, r"zeros_300\.parquet: missing, and _index\.json names it"),
         ("zeros_300.parquet", b"PAR1", r"zeros_300\.parquet: .* of another size"),
         ("zeros_400.parquet", b"PAR1", r"zeros_400\.parquet: .* unknown there"),
     ]:
@@ -247,3 +247,26 @@ def test_a_flipped_bit_in_the_data_is_found_on_reading(raw, tmp_path):
     path.write_bytes(content)
     with pytest.raises(ZetaError, match=r"zeros_14\.parquet: damaged in row group 0"):
         tables.read_group(path, 0, ["gamma"])
+
+
+def test_a_data_set_is_read_by_others_as_a_folder(raw, tmp_path):
+    """pandas and pyarrow pass over the index; an index of the former name goes."""
+    import pandas as pd
+    import pyarrow.dataset as ds
+
+    from zetalib import unfold
+
+    count = zeros.decode_folder(raw, out := tmp_path / "zeros")
+    (out / "index.json").write_text("{}")
+    zeros.decode_folder(raw, out)
+    assert sorted(p.name for p in out.iterdir() if p.suffix != ".parquet") == ["_index.json"]
+    unfold.unfold_folder(out, tmp_path / "spacings")
+    for folder, rows, columns in (
+        (out, count, ["n", "gamma", "gap"]),
+        (tmp_path / "spacings", count - 1, ["n", "gamma", "spacing"]),
+    ):
+        found = pd.read_parquet(folder)
+        assert len(found) == rows and list(found.columns) == columns
+        assert sorted(found["n"]) == list(range(1, rows + 1))
+        assert ds.dataset(folder).count_rows() == rows
+        assert pq.read_table(folder).num_rows == rows

@@ -1,6 +1,6 @@
 """Symbolic regression: formulas for the forecast and for the truth from the window so far.
 
-Two searchers behind one interface: PySR when Julia and PySR are installed, else Operon
+Two searchers behind one interface: PySR where it has been set up, else Operon
 (`pyoperon`). What they find is treated alike: the constants of every formula are fitted anew, the
 Pareto table is by the loss of its task, and complexity is counted on the sympy form.
 
@@ -16,14 +16,15 @@ network that solves the zeros is another function before and after it has.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
+import json
 import math
-import shutil
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 from threadpoolctl import threadpool_limits
 
-from zetalib import claims, skill
+from zetalib import claims, params, skill
 from zetalib.errors import ZetaError
 from zetalib.forecasts import Forecasts
 from zetalib.mixture import Mixture
@@ -165,6 +166,25 @@ def targets(forecasts: Forecasts, windows: Windows, p: Distill) -> Targets:
     )
 
 
+def check_finite(names: Sequence[str], x: Floats, split: str) -> None:
+    """Refuse columns of `x`, (m, names), that are not finite, before a search meets them.
+
+    Raises
+    ------
+    ZetaError
+        Naming the first such column and how many of its values are.
+    """
+    bad = ~np.isfinite(x)
+    if bad.any():
+        k = int(np.argmax(bad.any(0)))
+        problem = (
+            f"{names[k]} is NaN or infinite at {bad[:, k].sum()} of {len(x)} targets of {split}"
+        )
+        raise ZetaError(
+            "data/forecasts", problem, "Run `dvc repro -f window`, and look at what it reads."
+        )
+
+
 def classes(known: Sequence[int], length: int) -> dict[str, tuple[int, int]]:
     """First and last number of spacings known of each class, by its name."""
     ends = [*(start - 1 for start in known[1:]), length - 1]
@@ -180,21 +200,38 @@ def statistic(mixture: Mixture, name: str) -> Floats:
 
 
 def choose_backend(p: Distill) -> str:
-    """The searcher to use: what is asked for, or for `auto` PySR when Julia is there, else Operon.
+    """The searcher to use: what is asked for, or for `auto` PySR where it works, else Operon.
+
+    That `auto` can be sure of without starting Julia where PySR has been imported once before:
+    juliapkg, which finds or downloads a Julia and its packages then, keeps a record of that. Else
+    a search might begin with a download, or end with one that failed.
 
     Raises
     ------
     ZetaError
-        If PySR is asked for and it or Julia is missing.
+        If PySR is asked for and not installed.
     """
-    has_pysr = importlib.util.find_spec("pysr") is not None and shutil.which("julia") is not None
-    if p.backend == "pysr" and not has_pysr:
-        raise ZetaError(
-            "params.yaml: distill.backend",
-            "pysr asked for, but PySR or Julia is not installed",
-            "Install Julia and `pip install -e .[pysr]`, or use operon.",
-        )
-    return "pysr" if has_pysr and p.backend != "operon" else "operon"
+    if p.backend == "pysr" and not params.installed("pysr"):  # params.load says so before
+        problem = "pysr asked for, and the package is not installed"
+        raise ZetaError("params.yaml: distill.backend", problem, "pip install -e '.[pysr]'.")
+    if p.backend == "auto":
+        return "pysr" if params.installed("pysr") and julia_is_ready() else "operon"
+    return p.backend
+
+
+def julia_is_ready() -> bool:
+    """Whether juliapkg's record names a Julia that is there, with its project's manifest."""
+    if not params.installed("juliapkg"):
+        return False
+    try:
+        from juliapkg.state import STATE
+
+        record = Path(STATE["meta"])
+        meta = json.loads(record.read_text())
+        manifest = record.parents[1] / "Manifest.toml"
+        return os.access(meta["executable"], os.X_OK) and manifest.is_file()
+    except Exception:  # whatever another version of it keeps elsewhere: not known to be ready
+        return False
 
 
 def search_operon(x: Floats, y: Floats, names: Sequence[str], p: Distill) -> list[str]:
@@ -222,7 +259,12 @@ def search_operon(x: Floats, y: Floats, names: Sequence[str], p: Distill) -> lis
 
 def search_pysr(x: Floats, y: Floats, names: Sequence[str], p: Distill) -> list[str]:
     """Formulas of PySR's hall of fame, as sympy strings."""
-    from pysr import PySRRegressor
+    try:
+        from pysr import PySRRegressor
+    except Exception as error:  # of juliapkg: no network, no room, no Julia that fits
+        problem = f"PySR's Julia could not be made ready ({type(error).__name__}: {error})"
+        remedy = "See that `python -c 'import pysr'` ends well, or set it to operon."
+        raise ZetaError("params.yaml: distill.backend", problem, remedy) from None
 
     regressor = PySRRegressor(
         binary_operators=["+", "-", "*", "/"],
@@ -547,9 +589,14 @@ def _distill(
         here = fit[np.sort(rng.permutation(rows)[: p.samples])]
         above = tail[(tail.known >= low) & (tail.known <= high)]
         kinds = [(kind, *here.features(kind, p), above.features(kind, p)[1]) for kind in p.features]
+        for _, names, x, z in kinds:
+            check_finite(names, x, "calibration")
+            check_finite(names, z, "val")
         of_truth: dict[str, list[str]] = {}
         told = {name: statistic(here.mixture, name) for name in p.statistics}
         seen = {name: statistic(above.mixture, name) for name in p.statistics}
+        for split, columns in (("calibration", {**told, "y": here.y}), ("val", seen)):
+            check_finite([*columns], np.column_stack([*columns.values()]), split)
         for target, name in itertools.product(p.targets, p.statistics):
             level = None if name == "mean" else float(name[1:])
             y, q = (told[name], None) if target == "model" else (here.y, level)

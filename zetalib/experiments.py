@@ -13,8 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from zetalib import params
 from zetalib.errors import ZetaError
 
@@ -102,13 +100,15 @@ def _size(name: str, folder: Path) -> Path:
 def _read(path: Path, find: Callable[[str], Path], above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path in above:
         raise ZetaError(path, "extends itself", "Break the circle.")
-    own: dict[str, Any] = YAML(typ="safe").load(path.read_text())
+    own = params.read(path)
+    if not isinstance(own, dict):
+        raise ZetaError(path, "no parameters in it", "Write section: {key: value}.")
     base = own.pop("extends", None)
     return own if base is None else merged(_read(find(base), find, (*above, path)), own)
 
 
 def _check(name: str, found: dict[str, Any], folder: Path, params_file: Path) -> params.Params:
-    base = YAML(typ="safe").load(params_file.read_text())
+    base = params.read(params_file)
     return params.check(merged(base, found), _find(name, folder))
 
 

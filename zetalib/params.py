@@ -6,6 +6,9 @@ is reported before `download` runs. YAML is read as DVC reads it (YAML 1.2: 3e-4
 
 from __future__ import annotations
 
+import ctypes
+import importlib.metadata
+import importlib.util
 import itertools
 import math
 from pathlib import Path
@@ -22,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from zetalib.errors import ZetaError
 
@@ -331,7 +334,7 @@ class Evaluate(Section):
 class Distill(Section):
     """Symbolic regression of the forecast, and of the truth, from the past of the window."""
 
-    backend: Literal["auto", "operon", "pysr"]  # auto: PySR when Julia is there
+    backend: Literal["auto", "operon", "pysr"]  # auto: PySR where it has been set up
     targets: Annotated[list[Literal["model", "truth"]], Field(min_length=1)]
     statistics: Annotated[list[Statistic], Field(min_length=1)]  # of the target given the past
     features: Annotated[list[Literal["spacings", "primes"]], Field(min_length=1)]
@@ -445,6 +448,12 @@ class Params(Section):
             )
         if self.model.inversion and self.train.skip_lowest < self.invert.skip_lowest:
             raise ValueError("train.skip_lowest is below invert.skip_lowest: windows not solved")
+        if self.unfold.variant == "A" and (needed := self._of_variant_b()):
+            raise ValueError(
+                f"unfold.variant must be B for {', '.join(needed)}: they take spacings for "
+                "increments of the count of zeros; A is for data (dvc repro window) and networks "
+                "without any of these"
+            )
         starts = self.distill.known
         if (
             sorted(set(starts)) != starts
@@ -453,6 +462,18 @@ class Params(Section):
             problem = "must ascend, from distill.lags or more to below window.length"
             raise ValueError(f"distill.known {problem} {length}")
         return self
+
+    def _of_variant_b(self) -> list[str]:
+        """Parameters that are on and turn spacings into heights, or heights into spacings."""
+        on = {
+            "model.inversion": self.model.inversion,
+            "invert.solve": self.invert.solve,
+            "model.positions": self.model.positions == "arithmetic",
+            "evaluate.explicit": self.evaluate.explicit > 0,
+            "contexts.explicit": bool(self.contexts.explicit),
+            "distill.features primes": "primes" in self.distill.features,
+        }
+        return [name for name, is_on in on.items() if is_on]
 
 
 def load(path: str | Path = PARAMS_FILE) -> Params:
@@ -463,24 +484,79 @@ def load(path: str | Path = PARAMS_FILE) -> Params:
     ZetaError
         Naming every bad parameter by its path, with what was expected.
     """
+    return check(read(path), path)
+
+
+def read(path: str | Path) -> Any:
+    """What a YAML file says.
+
+    Raises
+    ------
+    ZetaError
+        If it cannot be read, is no UTF-8 or no YAML; naming the line.
+    """
     path = Path(path)
     try:
-        content = YAML(typ="safe").load(path.read_text())
-    except OSError:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         raise ZetaError(path, "not found", "Run from the root of the repository.") from None
+    except OSError as error:
+        raise ZetaError(path, f"cannot be read ({error.strerror})", "Correct that.") from None
+    except UnicodeDecodeError as error:
+        problem = f"not UTF-8, as YAML must be (0x{error.object[error.start]:02x})"
+        raise ZetaError(path, problem, "Save it as UTF-8.", offset=error.start) from None
     except YAMLError as error:
         text = " ".join(str(error).split())
+        if isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark:
+            text = f"line {error.problem_mark.line + 1}: {error.problem}"
         raise ZetaError(path, f"not valid YAML ({text})", "Correct it.") from None
-    return check(content, path)
 
 
 def check(content: Any, path: str | Path = PARAMS_FILE) -> Params:
-    """Validate parameters already read; errors as :func:`load`."""
+    """Validate parameters already read, and that what they ask for is here; errors as `load`."""
     try:
-        return Params.model_validate(content)
+        found = Params.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(_say(e) for e in error.errors())
         raise ZetaError(path, problems, "Nothing was run; correct params.yaml.") from None
+    for parameter, problem, remedy in missing(found):
+        raise ZetaError(f"{path}: {parameter}", problem, f"Nothing was run. {remedy}")
+    return found
+
+
+def missing(found: Params) -> list[tuple[str, str, str]]:
+    """What is asked for and not on this machine: parameter, problem, remedy. Imports none of it."""
+    lacks = []
+    if found.distill.backend == "pysr" and not installed("pysr"):
+        problem = "pysr asked for, and the package is not installed"
+        # No word of Julia: PySR's juliapkg finds one, or downloads it at the first import.
+        remedy = "pip install -e '.[pysr]' (it brings its own Julia), or set it to auto."
+        lacks.append(("distill.backend", problem, remedy))
+    if found.train.wandb != "off" and not installed("wandb"):
+        problem = f"{found.train.wandb} asked for, and the package wandb is not installed"
+        lacks.append(("train.wandb", problem, "pip install -e '.[wandb]', or set it to off."))
+    if found.train.device == "cuda" and not has_driver():
+        problem = "cuda asked for, and there is no driver of a GPU, or torch is built without"
+        lacks.append(
+            ("train.device", problem, "Set it to auto, which takes a GPU if there is one.")
+        )
+    return lacks
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported; it is not."""
+    return importlib.util.find_spec(package) is not None
+
+
+def has_driver() -> bool:
+    """Whether torch may find a GPU: False is certain, True is not. Does not import torch."""
+    try:
+        if importlib.metadata.version("torch").endswith("+cpu"):
+            return False
+        ctypes.CDLL("libcuda.so.1")
+    except (importlib.metadata.PackageNotFoundError, OSError):
+        return Path("/dev/kfd").exists()  # ROCm, which torch calls cuda too
+    return True
 
 
 def _say(error: Any) -> str:

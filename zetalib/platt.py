@@ -184,6 +184,7 @@ def scan(path: str | Path, before: tuple[Path, Header] | None = None) -> File:
     """
     path = Path(path)
     size = path.stat().st_size
+    _check_kind(path)
     headers: list[Header] = []
     repeats: list[Repeat] = []
     with path.open("rb", buffering=0) as handle:  # headers lie far apart
@@ -302,6 +303,57 @@ def _check_repeats(
         f"there (at byte {before.offset + inside})"
     )
     raise FileFault(path, problem, offset=at, files=list(dict.fromkeys([path, other])))
+
+
+_KINDS = (  # first bytes of what is met under an archive file's name, and what to do about it
+    (b"\x1f\x8b", "gzip", "Unpack it (gunzip)."),
+    (b"PK\x03\x04", "a zip archive", "Unpack it."),
+    (b"\xfd7zXZ\x00", "xz", "Unpack it (unxz)."),
+    (b"BZh", "bzip2", "Unpack it (bunzip2)."),
+    (b"(\xb5/\xfd", "zstd", "Unpack it (unzstd)."),
+    (b"SQLite format 3\x00", "an SQLite database", "Move it out of the folder."),
+    (b"\x93NUMPY", "a NumPy array", "Give it to source table."),
+    (b"PAR1", "Parquet", "Give it to source table."),
+    (b"\x89HDF", "HDF5", "Write its heights as text or .npy, for source table."),
+    (b"version https://git-lfs", "a pointer of Git LFS", "Run `git lfs pull` where it is from."),
+    (b"/annex/objects/", "a pointer of git-annex", "Run `git annex get` where it is from."),
+    (b"../", "a pointer of git-annex", "Run `git annex get` where it is from."),
+    (b"outs:", "a pointer of DVC", "Run `dvc pull` where it is from."),
+)
+_LOOK = 512  # bytes
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse what is no archive file at all, by its first bytes: before they are taken for counts.
+
+    A number of blocks that ASCII text could be is beyond 10^17, so that nothing right is refused;
+    the other kinds begin with counts of more blocks than the bytes that follow can hold.
+    """
+    with path.open("rb", buffering=0) as handle:
+        head = handle.read(_LOOK)
+    if not head:
+        raise FileFault(path, "truncated: empty, 0 bytes, no block count", offset=0)
+    blocks = int.from_bytes(head[: _COUNT.size], "little")
+    if len(head) >= _COUNT.size and blocks * _HEADER.size <= path.stat().st_size:
+        return
+    for first, what, remedy in _KINDS:
+        if head.startswith(first):
+            problem = f"not an archive file: it looks like {what}"
+            raise ZetaError(path, problem, remedy, offset=0)
+    text = head.decode("utf-16", "ignore") if head[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+    text = (text or head.decode("utf-8-sig", "replace")).strip()
+    if not all(c.isprintable() or c.isspace() for c in text[:-1]) or "\ufffd" in text[:-1]:
+        numbers = np.frombuffer(head[: len(head) // 8 * 8])
+        if len(numbers) > 1 and numbers[0] > 1.0 and (np.diff(numbers) > 0).all():
+            problem = "not an archive file: it looks like bare float64 numbers"
+            raise ZetaError(path, problem, "Save them as .npy, for source table.", offset=0)
+        return
+    start = " ".join(text.split())[:30]
+    what, remedy = f"text ({start!r})", "If these are heights, give it to source table."
+    if text.startswith("<"):
+        what = f"a web page ({start!r})"
+        remedy = "The server sent a page instead: fetch the file again."
+    raise ZetaError(path, f"not an archive file: it looks like {what}", remedy, offset=0)
 
 
 def _header_fault(header: Header, before: Header | None, size: int) -> tuple[str, int] | None:

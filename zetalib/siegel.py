@@ -38,6 +38,8 @@ Floats = NDArray[np.float64]
 
 LOWEST = 200  # below, the expansion is too weak: those zeros come from python-flint
 HIGHEST = 1e12  # above, float64 counts of zeros run out of digits
+TERM_BYTES = 80  # of memory for a term of the main sum, measured to t = 1e14
+TERM_SECONDS = 6e-6  # for its logarithm, likewise
 ACCURACY = 1e-12  # of the non-uniform FFT, relative
 
 _PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899")
@@ -162,6 +164,15 @@ def count_smooth(t: Floats) -> Floats:
     return np.asarray(t / (2 * np.pi) * np.log(t / (2 * np.pi * np.e)) + 0.875 + small)
 
 
+def count_smooth_exactly(t: float) -> Decimal:
+    """:func:`count_smooth` of one height to 40 digits, where float64 has too few."""
+    with localcontext() as context:
+        context.prec = 60
+        x = Decimal(t)
+        turns = x / (2 * _PI)
+        return turns * (turns.ln() - 1) + Decimal("0.875") + 1 / (48 * x * _PI)
+
+
 @cached(nogil=True)
 def _assemble(
     sums: NDArray[np.complex128], cosine: Floats, sine: Floats, rest: Floats, out: Floats
@@ -264,6 +275,16 @@ class Stretch:
 
 class CountError(ArithmeticError):
     """Zeros found and zeros counted disagree: `args` are lo, hi, found, counted."""
+
+
+def cost(t: float) -> tuple[int, float, float]:
+    """Terms of the main sum at height t; bytes and seconds its tables take, about.
+
+    Measured on one core of 2026, at t = 1e12 (1e14): 3.3 s (17 s) and 0.1 GB (0.3 GB) for the
+    tables, then 0.2 s (0.6 s) for a stretch of 40,000 zeros.
+    """
+    terms = int(math.sqrt(t / (2 * math.pi)))
+    return terms, float(TERM_BYTES * terms), TERM_SECONDS * terms
 
 
 def _samples(lo: int, hi: int, finer: int) -> tuple[Floats, float]:

@@ -26,10 +26,16 @@ MEASURED = [
 
 
 def read(folder: str | Path) -> dict[str, Any]:
-    """All metrics, by stage; ZetaError if the pipeline has not run."""
-    found = {path.stem: json.loads(path.read_text()) for path in Path(folder).glob("*.json")}
-    if "evaluate" not in found:
-        raise ZetaError(Path(folder) / "evaluate.json", "not found", "Run `dvc repro` first.")
+    """All metrics, by stage; ZetaError if the pipeline has not run, or one cannot be read."""
+    found = {}
+    for path in Path(folder).glob("*.json"):
+        try:
+            found[path.stem] = json.loads(path.read_text())
+        except ValueError as error:
+            raise ZetaError(path, f"no JSON ({error})", "Run `dvc repro`.") from None
+    for name in ("evaluate", "unfold"):
+        if name not in found:
+            raise ZetaError(Path(folder) / f"{name}.json", "not found", "Run `dvc repro` first.")
     return found
 
 

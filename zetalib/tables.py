@@ -1,7 +1,8 @@
 """Data sets of Parquet files, one for each archive file, in the order of height.
 
 A data set grows and changes file by file. Each file carries a key of all that decided its bytes;
-`index.json`, written last, names the files: without it the data set is not whole.
+`_index.json`, written last, names the files: without it the data set is not whole. Readers of a
+folder of Parquet (pandas, pyarrow, Spark) pass over names that begin with an underscore.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import pyarrow.parquet as pq
 from zetalib import atomic
 from zetalib.errors import ZetaError
 
-INDEX = "index.json"
+INDEX = "_index.json"
+INDEXES = (INDEX, "index.json")  # ours: as it is written now, and as it was
 ROWS = 1 << 19  # of a row group, about: what a stage holds of a file at a time
 
 # itertools.starmap, or its like in parallel (zetalib.compute.Pool.map).
@@ -131,7 +133,8 @@ def rebuilding(folder: Path) -> Iterator[list[Part]]:
     From the first moment to the last the folder has no index, so that it does not look whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / INDEX).unlink(missing_ok=True)
+    for name in INDEXES:
+        (folder / name).unlink(missing_ok=True)
     parts: list[Part] = []
     yield parts
     names = {part.path.name for part in parts}

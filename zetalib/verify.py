@@ -5,13 +5,21 @@ that its mean over `WINDOW` zeros stays near 0 (Turing 1953; |integral| < 2.067 
 Trudgian 2011), while a lost zero moves it to -1 and a zero too many to +1, from there to the end.
 *Recomputing*: the Riemann-Siegel formula gives every zero and its rank anew
 (:mod:`zetalib.siegel`), which names the faulty rank and sees a displaced zero too.
+
+Above t = `siegel.HIGHEST` = 10^12 the sum is too long to recompute anything, and float64 has too
+few digits for theta: there S is followed from zero to zero by the exact gaps. Where a float64
+height is still finer than a tenth of a spacing (to 1.4e14) the first zero ties it to theta/pi + 1;
+higher up only its own mean does: a zero lost or one too many on the way shows all the same, a
+first rank that is wrong does not (source `table` counts that one).
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import starmap
 from pathlib import Path
 from typing import Any
@@ -27,6 +35,7 @@ from zetalib.params import Verify
 from zetalib.siegel import Stretch
 from zetalib.tables import Map, Part
 from zetalib.unfold import BINS, BINS_PER_SPACING, MAX_LAG, Accumulator
+from zetalib.unfold import spacings as unfolded
 
 Floats = NDArray[np.float64]
 
@@ -35,6 +44,8 @@ LIMIT = 0.5  # of that mean: half of what one zero changes
 CHUNKS = 10  # by height, to see whether the statistics stand still
 SLICES = 200  # by rank, of the plot of S(t)
 FEWEST = 120  # spacings, to say anything about ten chunks of them
+REFERENCE = 512  # zeros whose mean S is taken for 0 where heights do not tell
+FINE = 0.1  # mean spacings: of a float64 height, to count with it
 CELL = 0.05  # mean spacings: of the density that is compared with the surmise
 
 _REMEDY = "Nothing further was run. Fetch these zeros again (for points that are not: verify.zeta)."
@@ -74,6 +85,29 @@ def s_of_t(n: NDArray[np.int64], gamma: Floats) -> Floats:
     return np.asarray((n - 0.5) - siegel.count_smooth(gamma))
 
 
+def s_by_gaps(
+    n: NDArray[np.int64], gamma: Floats, gap: Floats, first: float | None
+) -> tuple[Floats, float]:
+    """S(t) at successive zeros of great height, and the ulp of a height in mean spacings.
+
+    Parameters
+    ----------
+    n, gamma, gap : arrays, shape (m,), m > 0
+        Ranks, heights, and exact distances to the next zero.
+    first : float or None
+        S at the first of them, if it is known from the zeros before.
+    """
+    steps = np.cumsum(unfolded(gamma[:-1], gap[:-1]))
+    s = (n - n[0]) - np.concatenate([[0.0], steps])
+    start = float(gamma[0])
+    ulp = float(np.spacing(start)) * math.log(start / (2 * math.pi)) / (2 * math.pi)
+    if ulp <= FINE:
+        first = float(int(n[0]) - Decimal("0.5") - siegel.count_smooth_exactly(start))
+    elif first is None:
+        first = -float(s[:REFERENCE].mean())
+    return np.asarray(s + first), ulp
+
+
 def running_mean(s: Floats) -> Floats:
     """Means of S over `WINDOW` successive zeros (over all, if fewer), in the order of rank."""
     if len(s) <= WINDOW:
@@ -82,7 +116,9 @@ def running_mean(s: Floats) -> Floats:
     return np.asarray((total[WINDOW:] - total[:-WINDOW]) / WINDOW)
 
 
-def locate(n: NDArray[np.int64], gamma: Floats) -> Fault | None:
+def locate(
+    n: NDArray[np.int64], gamma: Floats, s: Floats | None = None, spacing: Floats | None = None
+) -> Fault | None:
     """The first miscount in a table, from the running mean of S and the spacings around alone.
 
     The rank named is the likeliest place of the step in S, given the density of single spacings,
@@ -92,8 +128,10 @@ def locate(n: NDArray[np.int64], gamma: Floats) -> Fault | None:
     ----------
     n, gamma : arrays, shape (m,)
         Ranks and heights of successive zeros; what comes before them is right.
+    s, spacing : float64 arrays, shapes (m,) and at least (m - 1,)
+        S and the spacings after the zeros; None: as the heights tell.
     """
-    s = s_of_t(n, gamma)
+    s = s_of_t(n, gamma) if s is None else s
     mean = running_mean(s)
     beyond = np.flatnonzero(np.abs(mean) > LIMIT)
     if len(beyond) == 0:
@@ -102,7 +140,7 @@ def locate(n: NDArray[np.int64], gamma: Floats) -> Fault | None:
     lo = max(int(beyond[0]) - WINDOW // 2, 0)
     hi = min(int(beyond[0]) + 2 * WINDOW, len(s))
     part, heights = s[lo:hi], gamma[lo:hi]
-    spacing = np.diff(siegel.count_smooth(heights))
+    spacing = np.diff(siegel.count_smooth(heights)) if spacing is None else spacing[lo : hi - 1]
     # Squares about a step of one at k, less those about none: the likelihood of the step there.
     step = -1.0 if lost else 1.0
     squares = np.cumsum((part**2 - (part - step) ** 2)[::-1])[::-1]
@@ -199,6 +237,10 @@ class Seen:
         Zeros compared with their recomputation.
     farthest : float
         The largest distance of one from it, in mean spacings.
+    far : int
+        Zeros above `siegel.HIGHEST`, counted by their gaps.
+    coarsest : float
+        The largest ulp of their heights, in mean spacings.
     slices : dict
         For each slice of ranks: zeros, sum of heights, of S and of S^2, smallest and largest S.
     segments : dict
@@ -208,6 +250,8 @@ class Seen:
     largest_mean: float = 0.0
     recomputed: int = 0
     farthest: float = 0.0
+    far: int = 0
+    coarsest: float = 0.0
     slices: dict[int, Floats] = field(default_factory=dict)
     segments: dict[int, Accumulator] = field(default_factory=dict)
 
@@ -215,6 +259,8 @@ class Seen:
         self.largest_mean = max(self.largest_mean, other.largest_mean)
         self.recomputed += other.recomputed
         self.farthest = max(self.farthest, other.farthest)
+        self.far += other.far
+        self.coarsest = max(self.coarsest, other.coarsest)
         for k, row in other.slices.items():
             self.slices[k] = _add_slices(self.slices[k], row) if k in self.slices else row
         for k, found in other.segments.items():
@@ -236,29 +282,41 @@ def check_zeros(
         Naming the rank and the height of the first fault.
     """
     seen = Seen()
-    held_n, held = np.empty(0, np.int64), np.empty(0)
+    held_n: NDArray[np.int64] = np.empty(0, np.int64)
+    held: Floats = np.empty(0)
+    held_gap: Floats = np.empty(0)
     if previous is not None:
         last = len(tables.groups(previous)) - 1
-        table = tables.read_group(previous, last, ["n", "gamma"])
-        held_n, held = table["n"].to_numpy()[-WINDOW:], table["gamma"].to_numpy()[-WINDOW:]
+        n, gamma, gap = _columns(previous, last)
+        held_n, held, held_gap = n[-WINDOW:], gamma[-WINDOW:], gap[-WINDOW:]
     anew = _Anew(params) if zeta else None
+    known: float | None = None  # S at the first zero held
     for group in range(len(tables.groups(path))):
-        table = tables.read_group(path, group, ["n", "gamma", "gap"])
-        n, gamma = table["n"].to_numpy(), table["gamma"].to_numpy()
-        gap = table["gap"].to_numpy(zero_copy_only=False)
-        _check_order(path, n, gamma, gap, held_n[-1:], held[-1:])
+        n, gamma, gap = _columns(path, group)
+        _check_order(path, n, gamma, gap, held_n[-1:], held[-1:], first + zeros - 1)
         around_n, around = np.concatenate([held_n, n]), np.concatenate([held, gamma])
-        s = s_of_t(around_n, around)
+        around_gap = np.concatenate([held_gap, gap])
+        far = bool(around[-1] > siegel.HIGHEST)
+        if far:
+            s, ulp = s_by_gaps(around_n, around, around_gap, known)
+            seen.far += len(n)
+            seen.coarsest = max(seen.coarsest, ulp)
+        else:
+            s = s_of_t(around_n, around)
         _slice(seen, (n - first) * SLICES // zeros, gamma, s[len(held) :])
-        held_n, held = around_n[-WINDOW:], around[-WINDOW:]
+        held_n, held, held_gap = around_n[-WINDOW:], around[-WINDOW:], around_gap[-WINDOW:]
+        known = float(s[-len(held)])
         if anew is None:
             continue
         largest = float(np.abs(running_mean(s)).max())
+        if largest > LIMIT and far:
+            tied = seen.coarsest <= FINE
+            raise _say(path, _far_fault(around_n, around, around_gap, s, tied))
         counted = locate(around_n, around) if largest > LIMIT else None
         if counted is not None:
             raise _say(path, anew.name(around_n, around, counted))
         seen.largest_mean = max(seen.largest_mean, largest)
-        fault = anew.take(int(n[0]), gamma, seen)
+        fault = None if far else anew.take(int(n[0]), gamma, seen)
         if fault is not None:
             raise _say(path, fault)
     if anew is not None:
@@ -266,6 +324,22 @@ def check_zeros(
         if fault is not None:
             raise _say(path, fault)
     return seen
+
+
+def _far_fault(n: NDArray[np.int64], gamma: Floats, gap: Floats, s: Floats, tied: bool) -> Fault:
+    """The miscount that a running mean of `s` beyond `LIMIT` shows, from the gaps alone."""
+    spacing = unfolded(gamma, gap)
+    # What comes before it is right: where S is tied to nothing else, let it be 0 there.
+    fault = None if tied else locate(n, gamma, s - s[:WINDOW].mean(), spacing)
+    fault = fault or locate(n, gamma, s, spacing)
+    assert fault is not None
+    return fault
+
+
+def _columns(path: Path, group: int) -> tuple[NDArray[np.int64], Floats, Floats]:
+    table = tables.read_group(path, group, ["n", "gamma", "gap"])
+    gap = table["gap"].to_numpy(zero_copy_only=False)
+    return table["n"].to_numpy(), table["gamma"].to_numpy(), gap
 
 
 def _say(path: Path, fault: Fault) -> ZetaError:
@@ -279,6 +353,7 @@ def _check_order(
     gap: Floats,
     last_n: NDArray[np.int64],
     last: Floats,
+    highest: int,
 ) -> None:
     ranks, heights = np.concatenate([last_n, n]), np.concatenate([last, gamma])
     bad = np.flatnonzero(np.diff(ranks) != 1)
@@ -294,7 +369,7 @@ def _check_order(
             f"the zero of rank {ranks[k]} at t = {float(heights[k])!r} lies below the one before"
         )
         raise ZetaError(path, problem, _REMEDY)
-    bad = np.flatnonzero(~(gap > 0) & ~np.isnan(gap))
+    bad = np.flatnonzero(~(gap > 0) & (n != highest))  # the very last zero has none
     if len(bad):
         k = int(bad[0])
         problem = f"the gap after the zero of rank {n[k]} at t = {float(gamma[k])!r} is {gap[k]}"
@@ -448,6 +523,8 @@ def verify_folders(
     files, unfolded = [p for p in files if p.rows], [p for p in unfolded if p.rows]
     first = int(tables.read_group(files[0].path, 0, ["n"])["n"][0].as_py())
     bounds = sorted({count * k // CHUNKS for k in range(1, CHUNKS)} | {_tail(count, val_fraction)})
+    if zeta and params.recompute > 0:
+        _check_affordable(files[-1])
     seen = Seen()
     before: list[Part | None] = [None, *files[:-1]]
     calls = (
@@ -465,6 +542,27 @@ def verify_folders(
     for found in run(check_spacings, pairs):
         seen.merge(found)
     return _report(seen, total, first, count, bounds, val_fraction, zeta)
+
+
+def _check_affordable(last: Part) -> None:
+    """Refuse to recompute zeros where the Riemann-Siegel sum is too long: before it is begun."""
+    group = len(tables.groups(last.path)) - 1
+    top = float(tables.read_group(last.path, group, ["gamma"])["gamma"][-1].as_py())
+    if top > siegel.HIGHEST:
+        terms, size, seconds = siegel.cost(top)
+        problem = (
+            f"zeros at t = {top:.4g} cannot be recomputed: sums of {terms:.2g} terms, "
+            f"{size / 1e9:.2g} GB of memory and {_time(seconds)} for their tables; "
+            f"the limit is t = {siegel.HIGHEST:.0e}"
+        )
+        remedy = "Set verify.recompute to 0 (they are counted still), or verify.zeta to false."
+        raise ZetaError("params.yaml: verify.recompute", problem, remedy)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 3600:.0f} hours"
 
 
 def _tail(count: int, val_fraction: float) -> int:
@@ -578,6 +676,12 @@ def _report(
             "zeros": seen.recomputed,
             "farthest": float(f"{seen.farthest:.2g}"),  # its further digits are the machine's
         }
+        if seen.far:
+            metrics["counted"]["by_gaps"] = {
+                "zeros": seen.far,
+                "ulp": float(f"{seen.coarsest:.3g}"),  # of a height, in mean spacings
+                "first_rank_checked": seen.coarsest <= FINE,
+            }
     return metrics, plots
 
 
@@ -597,4 +701,9 @@ def say(metrics: dict[str, Any]) -> str:
         )
         if anew["zeros"]:
             said += f", at most {anew['farthest']:.1e} mean spacings away"
+        if not counted.get("by_gaps", {}).get("first_rank_checked", True):
+            said += (
+                f"; the first rank is not checked, the heights, to {counted['by_gaps']['ulp']:.1e} "
+                "mean spacings, do not tell it: counted by the gaps from there on"
+            )
     return f"{said}; KL to the GUE surmise {metrics['kl_gue']:.3g}"
