@@ -7,7 +7,6 @@ is reported before `download` runs. YAML is read as DVC reads it (YAML 1.2: 3e-4
 from __future__ import annotations
 
 import itertools
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +23,7 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from zetalib import shares
 from zetalib.errors import ZetaError
 
 PARAMS_FILE = Path("params.yaml")
@@ -294,7 +294,7 @@ class Calibrate(Section):
 
     @model_validator(mode="after")
     def _enough_trajectories(self) -> Calibrate:
-        least = math.ceil(max(self.levels) / (1 - max(self.levels)))
+        least = shares.least(max(self.levels))
         if self.trajectories < least:
             raise ValueError(f"level {max(self.levels)} needs at least {least} trajectories")
         return self
