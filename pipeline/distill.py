@@ -18,9 +18,9 @@ def main() -> None:
     table, quoted = distill.distill(fit, tail, length, d)
     verdict = distill.pi(tail, d.known, length, d.seed)
     plot = distill.fronts(table, d.statistics[0])
-    atomic.write_bytes("data/formulas/formulas.csv", table.to_csv(index=False).encode())
+    atomic.write_table("data/formulas/formulas.csv", table, distill.BLANK)
     atomic.write_json("data/formulas/formulas.json", quoted)
-    atomic.write_bytes("plots/formulas.csv", plot.to_csv(index=False).encode())
+    atomic.write_table("plots/formulas.csv", plot)
     backend = distill.choose_backend(d)
     metrics = {"backend": backend, "formulas": distill.by_task(quoted), "pi": verdict}
     atomic.write_json("metrics/distill.json", metrics)

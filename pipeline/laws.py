@@ -89,7 +89,7 @@ def main() -> None:
     for law, table in curves.groupby("law", sort=False):
         kernels[str(law).replace(" ", "_")] = table.drop(columns="law").dropna(axis=1, how="all")
     for name, table in {**kernels, "primes": peaks}.items():
-        atomic.write_bytes(f"plots/laws/{name}.csv", table.to_csv(index=False).encode())
+        atomic.write_table(f"plots/laws/{name}.csv", table)
     metrics |= {"operator": extracted, "claims": claims.rows(found)}
     atomic.write_json("metrics/laws.json", metrics)
     for claim in found:
