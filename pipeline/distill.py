@@ -7,13 +7,12 @@ from zetalib.errors import run_stage
 def main() -> None:
     p = params.load()
     d, length = p.distill, p.window.length
+    both = {split: window.load("data/windows", split) for split in ("calibration", "val")}
     fit, tail = (
         distill.targets(
-            forecasts.read(f"data/forecasts/{split}.parquet"),
-            window.load("data/windows", split),
-            d,
+            forecasts.read(f"data/forecasts/{split}.parquet", split, windows), windows, d
         )
-        for split in ("calibration", "val")
+        for split, windows in both.items()
     )
     table, quoted = distill.distill(fit, tail, length, d)
     verdict = distill.pi(tail, d.known, length, d.seed)

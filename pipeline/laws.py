@@ -72,7 +72,8 @@ def main() -> None:
         np.random.default_rng(p.laws.seed),
         network.context,
     )
-    means = forecasts.read("data/forecasts/calibration.parquet").mixture.mean()
+    told = forecasts.read("data/forecasts/calibration.parquet", "calibration", near)
+    means = told.mixture.mean()
     ar = rivals.best_ar(fit, p.baselines.ar_orders, p.baselines.ar_skips)
     extracted, kernels, of_network = operator.extract(
         network, near, ar, p.laws.windows, p.laws.seed
