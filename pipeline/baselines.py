@@ -1,6 +1,6 @@
 """Stage baselines: forecasters that are no networks, scored on the targets of the val tail."""
 
-from zetalib import atomic, explicit, inversion, params, rivals, skill, window
+from zetalib import atomic, explicit, inversion, params, rivals, shares, skill, window
 from zetalib.errors import run_stage
 
 
@@ -8,7 +8,7 @@ def main() -> None:
     p = params.load()
     b = p.baselines
     fit, tail = (window.load("data/windows", split) for split in ("train", "val"))
-    near = fit[int(len(fit) * b.skip_lowest) :]
+    near = fit[shares.part(len(fit), b.skip_lowest) :]
     ar = rivals.best_ar(fit, b.ar_orders, b.ar_skips)
     reachable = sorted({min(places, rivals.reach(fit)) for places in b.height_places})
     places, _ = rivals.chosen(rivals.fit_ar_in_height, fit, reachable, [b.skip_lowest])
@@ -24,7 +24,7 @@ def main() -> None:
     if p.unfold.variant == "A":  # the others take the mean for 1, or spacings for heights
         entrants = {name: entrants[name] for name in ("marginal", f"AR({ar.order})")}
     if p.invert.solve:
-        solved = fit[int(len(fit) * p.invert.skip_lowest) :]
+        solved = fit[shares.part(len(fit), p.invert.skip_lowest) :]
         known = inversion.load(*(f"data/inversion/{s}.safetensors" for s in ("train", "val")))
         entrants["inversion alone"] = rivals.fit_inversion(solved, known)
     scores = {}

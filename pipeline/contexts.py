@@ -41,7 +41,7 @@ def main() -> None:
             law += [contexts.row("inversion alone", k, found) for k, found in by_known.items()]
             print(f"inversion: {end['within_0.0001']:.2%} of {end['targets']} within 1e-4")
     atomic.write_json("metrics/contexts.json", metrics)
-    atomic.write_bytes("plots/contexts.csv", pd.concat(law).to_csv(index=False).encode())
+    atomic.write_table("plots/contexts.csv", pd.concat(law))
 
 
 if __name__ == "__main__":

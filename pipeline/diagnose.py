@@ -10,8 +10,7 @@ def main() -> None:
     windows = window.load("data/windows", "calibration")
     report, tables = diagnostics.diagnose(network, windows, p.diagnose, p.evaluate.contexts[0])
     for name, table in tables.items():
-        content = table.to_csv(index=False).encode()
-        atomic.write_bytes(f"plots/diagnose/{name}.csv", content)
+        atomic.write_table(f"plots/diagnose/{name}.csv", table, diagnostics.BLANK)
     atomic.write_json("metrics/diagnose.json", report)
     print(diagnostics.render(report))
 

@@ -7,20 +7,19 @@ from zetalib.errors import run_stage
 def main() -> None:
     p = params.load()
     d, length = p.distill, p.window.length
+    both = {split: window.load("data/windows", split) for split in ("calibration", "val")}
     fit, tail = (
         distill.targets(
-            forecasts.read(f"data/forecasts/{split}.parquet"),
-            window.load("data/windows", split),
-            d,
+            forecasts.read(f"data/forecasts/{split}.parquet", split, windows), windows, d
         )
-        for split in ("calibration", "val")
+        for split, windows in both.items()
     )
     table, quoted = distill.distill(fit, tail, length, d)
     verdict = distill.pi(tail, d.known, length, d.seed)
     plot = distill.fronts(table, d.statistics[0])
-    atomic.write_bytes("data/formulas/formulas.csv", table.to_csv(index=False).encode())
+    atomic.write_table("data/formulas/formulas.csv", table, distill.BLANK)
     atomic.write_json("data/formulas/formulas.json", quoted)
-    atomic.write_bytes("plots/formulas.csv", plot.to_csv(index=False).encode())
+    atomic.write_table("plots/formulas.csv", plot)
     backend = distill.choose_backend(d)
     metrics = {"backend": backend, "formulas": distill.by_task(quoted), "pi": verdict}
     atomic.write_json("metrics/distill.json", metrics)

@@ -39,7 +39,7 @@ def main() -> None:
     count, length = windows.spacing.shape
     beside, plots["law"] = skill.compare(scores, count, length, p.baselines.block)
     for name, table in plots.items():
-        atomic.write_bytes(f"plots/{name}.csv", table.to_csv(index=False).encode())
+        atomic.write_table(f"plots/{name}.csv", table, evaluate.BLANK.get(name, ()))
     evaluate.draw_forecasts(found, "plots/forecasts.svg")
     atomic.write_json("metrics/evaluate.json", metrics)
     atomic.write_json("metrics/skill.json", beside)

@@ -1,6 +1,6 @@
 """Stage invert: solve windows as an inverse problem, for models that start from its forecasts."""
 
-from zetalib import inversion, params, window
+from zetalib import inversion, params, shares, window
 from zetalib.errors import run_stage
 
 
@@ -9,7 +9,7 @@ def main() -> None:
     for split in window.SPLITS:
         windows = window.load("data/windows", split)
         skipped = p.skip_lowest * (split == "train") if p.solve else 1.0
-        windows = windows[int(len(windows) * skipped) :]
+        windows = windows[shares.part(len(windows), skipped) :]
         spacing, height = windows.spacing.numpy(), windows.heights().numpy()
         found = inversion.forecasts(spacing[:, :-1], height)
         inversion.save(f"data/inversion/{split}.safetensors", spacing[:, :-1], height, found)

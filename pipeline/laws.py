@@ -74,7 +74,8 @@ def main() -> None:
         np.random.default_rng(p.laws.seed),
         network.context,
     )
-    means = forecasts.read("data/forecasts/calibration.parquet").mixture.mean()
+    told = forecasts.read("data/forecasts/calibration.parquet", "calibration", near)
+    means = told.mixture.mean()
     ar = rivals.best_ar(fit, p.baselines.ar_orders, p.baselines.ar_skips)
     extracted, kernels, of_network = operator.extract(
         network, near, ar, p.laws.windows, p.laws.seed
@@ -91,7 +92,7 @@ def main() -> None:
     for law, table in curves.groupby("law", sort=False):
         kernels[str(law).replace(" ", "_")] = table.drop(columns="law").dropna(axis=1, how="all")
     for name, table in {**kernels, "primes": peaks}.items():
-        atomic.write_bytes(f"plots/laws/{name}.csv", table.to_csv(index=False).encode())
+        atomic.write_table(f"plots/laws/{name}.csv", table)
     metrics |= {"operator": extracted, "claims": claims.rows(found)}
     atomic.write_json("metrics/laws.json", metrics)
     for claim in found:

@@ -28,8 +28,7 @@ def main() -> None:
         found, tables, held = operator.extract(network, windows, ar, p.laws.windows, p.laws.seed)
         name = folder.parent.name if folder.name == "model" else folder.name
         for kind, table in tables.items():
-            content = table.to_csv(index=False).encode()
-            atomic.write_bytes(f"plots/operator/{name}/{kind}.csv", content)
+            atomic.write_table(f"plots/operator/{name}/{kind}.csv", table)
         settled = claims.rows(claims.settle(held))
         atomic.write_json(f"metrics/operator/{name}.json", found | {"claims": settled})
         print(f"{name}: notches at log p {found['lines']['notch_p']}, {found['correlations']}")

@@ -18,7 +18,7 @@ def main() -> None:
             run=pool.map,
         )
     for name, table in plots.items():
-        atomic.write_bytes(f"plots/verify/{name}.csv", table.to_csv(index=False).encode())
+        atomic.write_table(f"plots/verify/{name}.csv", table)
     atomic.write_json("metrics/verify.json", metrics)
     print(verify.say(metrics))
 

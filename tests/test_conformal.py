@@ -202,6 +202,24 @@ def test_classes_go_their_own_way_online():
     assert (again[1::2] == used[1::2]).all() and not (again[::2] == used[::2]).all()
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_is_not_finite_is_refused_by_name(level):
+    """NaN sorts last: taken for a large score it went into the adjustment or vanished in it."""
+    low, high, y = np.zeros(200), np.ones(200), np.full(200, 0.5)
+    for k in range(3):
+        for value in (np.nan, np.inf):
+            now = [a.copy() for a in (low, high, y)]
+            now[k][17] = value
+            with pytest.raises(ZetaError, match=rf"calibration split: target 17 is .*{value}"):
+                conformal.fit((now[0], now[1]), now[2], float(level), 3)
+    scores = np.arange(200.0)
+    scores[3] = np.nan
+    with pytest.raises(ZetaError, match="the score of target 3 is NaN"):
+        conformal.order_statistic(scores, float(level))
+    with pytest.raises(ZetaError, match=r"the score of rank \d+ of 200 is inf"):
+        conformal.order_statistic(np.full(200, np.inf), float(level))
+
+
 # The file
 
 
@@ -230,6 +248,7 @@ def test_a_calibrator_comes_back_from_its_file(calibrator, tmp_path):
             lambda c: c["levels"].update({"1.5": c["levels"]["0.9"]}),
             r"level 1\.5 is no probability",
         ),
+        (lambda c: c.update(ahead={"10": {"9": c["levels"]["0.9"]}}), "level 9 is no probability"),
         (lambda c: c["levels"].clear(), "levels: "),
         (lambda c: c.update(step=0), "step: "),
         (lambda c: c.update(adjustment={"0.9": 0.0}), "adjustment: Extra"),  # the old form

@@ -6,6 +6,7 @@ import torch
 from test_conformal import noise, raws
 
 from zetalib import conformal, coverage
+from zetalib.errors import ZetaError
 from zetalib.forecasts import Forecasts
 from zetalib.mixture import Mixture
 from zetalib.window import Windows
@@ -108,3 +109,17 @@ def test_intervals_ahead_are_told_by_horizon_level_and_kind():
             assert at[h][kind]["coverage"] == pytest.approx(0.9, abs=0.08)
             assert 0 < at[h][kind]["se"] < 0.05
     assert at["10"]["adaptive"]["width"] > 3 * at["1"]["adaptive"]["width"]
+
+
+def test_fewer_than_ten_stretches_have_no_error():
+    """Nine are enough for an interval at 0.9, and too few for blocks."""
+    rng = np.random.default_rng(1)
+    samples, truth = {"1": rng.standard_normal((9, 39))}, {"1": rng.standard_normal(9)}
+    below, _ = split(0, sure=1.0)
+    fitted = conformal.calibrate(raws(below.mixture), below.y, 10, 0.01)
+    few = fitted.model_copy(update={"levels": {"0.9": fitted.levels["0.9"]}})
+    found = coverage.report_ahead(samples, truth, few.with_ahead(samples, truth))
+    for part in found["1"]["0.9"].values():
+        assert part["se"] is None and 0 <= part["coverage"] <= 1
+    with pytest.raises(ZetaError, match=r"calibrator\.json: horizon 1 is none of params"):
+        coverage.report_ahead({}, {}, few.with_ahead(samples, truth))

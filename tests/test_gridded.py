@@ -1,7 +1,10 @@
 """Gridded densities: every score against quadrature, sampling and the closed form of a Gaussian."""
 
+import mpmath
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import integrate
 
 from zetalib.errors import ZetaError
@@ -71,6 +74,8 @@ def test_outside_the_grid_there_is_nothing():
     [
         (EDGES[:-1], MASS, "for 4 edges"),
         (EDGES[::-1], MASS, "do not ascend"),
+        (np.append(EDGES[:-1], np.inf), MASS, "do not ascend"),
+        (EDGES, MASS * [[1, np.nan, 1, 1]], "negative mass or does not sum"),
         (EDGES, 2 * MASS, "does not sum to one"),
         (EDGES, MASS - [[0.2, -0.2, 0, 0]], "negative mass"),
     ],
@@ -78,3 +83,72 @@ def test_outside_the_grid_there_is_nothing():
 def test_what_is_no_distribution_is_refused(edges, mass, message):
     with pytest.raises(ZetaError, match=message):
         Gridded(edges, mass)
+
+
+LEVELS = [1e-12, 1e-6, 0.005, 0.05, 0.3, 0.5, 0.7, 0.95, 0.995, 1 - 1e-6, 1 - 1e-12]
+length = st.floats(-300, 299).map(lambda e: 10.0**e)
+
+
+@st.composite
+def densities(draw):
+    """One density of up to eight cells, of any masses and widths."""
+    cells = draw(st.integers(1, 8))
+    mass = st.sampled_from([0.0, 5e-324, 1e-20, 1e-16]) | st.floats(0, 1)
+    mass = draw(st.lists(mass, min_size=cells, max_size=cells))
+    mass[draw(st.integers(0, cells - 1))] = 1.0
+    start = draw(st.sampled_from([0.0, 1.0]) | length | length.map(lambda x: -x))
+    edges = start + np.cumsum([0.0, *draw(st.lists(length, min_size=cells, max_size=cells))])
+    edges = np.maximum.accumulate(edges)
+    for i in range(cells):
+        edges[i + 1] = max(edges[i + 1], np.nextafter(edges[i], np.inf))
+    return Gridded(edges, np.array([mass]) / sum(mass))
+
+
+@settings(max_examples=200)
+@given(densities())
+def test_quantiles_are_right_whatever_the_masses_and_widths(density):
+    """In a row by level, in cells that have mass, and where the function crosses the level."""
+    found = np.array([density.quantile(q)[0] for q in LEVELS])
+    assert np.isfinite(found).all() and (np.diff(found) >= -np.spacing(np.abs(found[1:]))).all()
+    full = np.flatnonzero(density.mass[0] > 0)
+    for q, x in zip(LEVELS, found, strict=True):
+        within = [density.edges[k] <= x <= np.nextafter(density.edges[k + 1], np.inf) for k in full]
+        assert any(within)
+        near = 2 * np.spacing(abs(x))
+        assert density.cdf([x - near])[0] <= q + 2e-15 and density.cdf([x + near])[0] >= q - 2e-15
+
+
+@settings(max_examples=100)
+@given(densities(), st.floats(0, 1))
+def test_mean_and_crps_agree_with_forty_digits(density, place):
+    low, high = density.edges[0], density.edges[-1]
+    y = low + place * (high - low)
+    with mpmath.workdps(40):
+        edges = [mpmath.mpf(float(e)) for e in density.edges]
+        mass, at = [mpmath.mpf(float(v)) for v in density.mass[0]], mpmath.mpf(float(y))
+        mean = mpmath.fsum(v * (a + b) / 2 for v, a, b in zip(mass, edges, edges[1:], strict=False))
+        crps, upto = mpmath.mpf(0), mpmath.mpf(0)
+        for v, a, b in zip(mass, edges, edges[1:], strict=False):
+            middle = min(max(at, a), b)
+            f = upto + v * (middle - a) / (b - a)
+            for c, d, left, right in (
+                (upto, f, a, middle),
+                (1 - f, 1 - upto - v, middle, b),
+            ):
+                crps += (c**2 + c * d + d**2) / 3 * (right - left)
+            upto += v
+        size = max(abs(float(low)), abs(float(high)))
+        assert abs(density.mean()[0] - mean) <= 1e-15 * size
+        assert abs(density.crps([y])[0] - crps) <= 1e-14 * (high - low)
+    assert not np.isnan(density.logpdf([y])).any()
+
+
+def test_neither_quantile_nor_draw_is_where_no_mass_is():
+    class Ends:
+        def random(self, size):
+            return np.resize([0.0, 1 - 2**-53], size)
+
+    mass = np.array([[0.0, 0.3, 0.7 - 1e-7, 0.0]] * 2)  # sums to a little less than one
+    density = Gridded(EDGES, mass)
+    assert density.quantile(1 - 1e-12).tolist() == [1.2, 1.2]
+    assert (density.sample(Ends()) >= 0.3).all() and (density.sample(Ends()) <= 1.2).all()

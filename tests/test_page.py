@@ -31,7 +31,14 @@ def metrics():
         },
         "evaluate": {
             "coverage": {"0.9": kinds},
-            "ahead": {"10": {"0.9": {"raw": covered | {"coverage": 0.321}, "split": covered}}},
+            "ahead": {
+                "10": {
+                    "0.9": {
+                        "raw": covered | {"coverage": 0.321},
+                        "split": covered | {"se": None},  # of fewer than ten trajectories
+                    }
+                }
+            },
             "constant": {"mae": 0.328},
             "rollout": {"128": {"mean fed back": err, "always 1": err}},
         },

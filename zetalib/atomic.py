@@ -1,14 +1,24 @@
-"""Write aside, then rename: a file or folder under its final name is always whole."""
+"""Write aside, then rename: a file or folder under its final name is always whole.
+
+What holds NaN or infinity is not written at all: here metrics and plots end, and such a number
+would be read as one that was measured.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from zetalib.errors import ZetaError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -41,9 +51,59 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as stable, human-readable JSON; NaN and infinity are refused."""
-    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    """Write `content` as stable, human-readable JSON; None stands for what is undefined.
+
+    Raises
+    ------
+    ZetaError
+        If a number is NaN or infinite, by its keys.
+    """
+    try:
+        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    except ValueError:
+        for keys, number in _not_finite(content):
+            problem = f"{keys or 'it'} is {number}, a finite number or null is expected"
+            raise ZetaError(path, problem, _UNDEFINED) from None
+        raise
     write_bytes(path, (text + "\n").encode())
+
+
+def write_table(path: str | Path, table: pd.DataFrame, blank: Collection[str] = ()) -> None:
+    """Write a table as CSV; `blank` are columns where a number may be missing, by design.
+
+    Raises
+    ------
+    ZetaError
+        If another number is missing or one is infinite, by its row (from 0) and column.
+    """
+    for name in table.columns:
+        bad = table[name].isin([math.inf, -math.inf])
+        if name not in blank:
+            bad |= table[name].isna()
+        if bad.any():
+            row = int(bad.to_numpy().argmax())
+            problem = f"row {row}: {name} is {table[name].iloc[row]}, a finite number is expected"
+            raise ZetaError(path, problem, _UNDEFINED)
+    write_bytes(path, table.to_csv(index=False).encode())
+
+
+_UNDEFINED = "It was not written; take more zeros or see the forecasts it was measured on."
+
+
+def _not_finite(content: Any, keys: str = "") -> Iterator[tuple[str, float]]:
+    """What is NaN or infinite in nested dicts and lists, by its keys joined by dots."""
+    if isinstance(content, float):
+        if not math.isfinite(content):
+            yield keys, content
+        return
+    if isinstance(content, dict):
+        parts = list(content.items())
+    elif isinstance(content, list | tuple):
+        parts = list(enumerate(content))
+    else:
+        parts = []
+    for key, part in parts:
+        yield from _not_finite(part, f"{keys}.{key}" if keys else str(key))
 
 
 def _remove(path: Path) -> None:

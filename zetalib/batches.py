@@ -8,15 +8,15 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from zetalib import params
+from zetalib import params, shares
 from zetalib.errors import ZetaError
 from zetalib.window import Windows
 
 
 def split_dev(windows: Windows, p: params.Train) -> tuple[Windows, Windows]:
     """Windows to fit and dev windows: dev is the top of the training range, never the val tail."""
-    dev = max(1, int(len(windows) * p.dev_fraction))
-    skipped = int(len(windows) * p.skip_lowest)
+    dev = max(1, shares.part(len(windows), p.dev_fraction))
+    skipped = shares.part(len(windows), p.skip_lowest)
     if skipped + dev >= len(windows):
         problem = f"of {len(windows)} training windows {skipped} are skipped and {dev} are dev"
         raise ZetaError("params.yaml: train", problem + ": none is left", "Take more zeros.")

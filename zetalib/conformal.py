@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Self
@@ -31,12 +32,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from zetalib import shares
 from zetalib.errors import ZetaError
 from zetalib.mixture import Mixture
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 Interval = tuple[Floats, Floats]  # lower and upper ends
+
+SPLIT = "calibration split"
 
 
 class Fitted(BaseModel):
@@ -83,7 +87,7 @@ class Calibrator(BaseModel):
 
     @model_validator(mode="after")
     def _are_levels(self) -> Self:
-        for key in self.levels:
+        for key in [*self.levels, *(level for found in self.ahead.values() for level in found)]:
             if not 0 < float(key) < 1:
                 raise ValueError(f"level {key} is no probability")
         return self
@@ -95,8 +99,9 @@ class Calibrator(BaseModel):
         """
         fitted = {}
         for h, drawn in samples.items():
-            most = 1 - 2 / (drawn.shape[1] + 1) + 1e-9
-            fitted[h] = fit_ahead(drawn, truth[h], [a for a in self.levels if float(a) <= most])
+            most = 1 - Fraction(2, drawn.shape[1] + 1)
+            reached = [a for a in self.levels if shares.written(float(a)) <= most]
+            fitted[h] = fit_ahead(drawn, truth[h], reached)
         return self.model_copy(update={"ahead": fitted})
 
     def intervals_ahead(self, samples: Floats, horizon: str, level: str) -> dict[str, Interval]:
@@ -130,18 +135,23 @@ def order_statistic(scores: Floats, level: float) -> float:
     Raises
     ------
     ZetaError
-        If there are too few for the level: nothing finite has the guarantee.
+        If there are too few for the level, so that nothing finite has the guarantee; if a score is
+        NaN, or this one infinite.
     """
-    rank = math.ceil((len(scores) + 1) * level)
+    rank = shares.rank(len(scores), level)
     if rank > len(scores):
-        problem = f"level {level} needs at least {least(level)} targets, it has {len(scores)}"
-        raise ZetaError("calibration split", problem, "Enlarge it.")
-    return float(np.partition(scores, rank - 1)[rank - 1])
-
-
-def least(level: float) -> int:
-    """Targets that a level needs for a finite order statistic."""
-    return math.ceil(level / (1 - level) - 1e-9)  # 0.9 / (1 - 0.9) is a little above 9
+        problem = (
+            f"level {level} needs at least {shares.least(level)} targets, it has {len(scores)}"
+        )
+        raise ZetaError(SPLIT, problem, "Enlarge it.")
+    if np.isnan(scores).any():
+        problem = f"the score of target {np.isnan(scores).argmax()} is NaN"
+        raise ZetaError(SPLIT, problem, "See the forecast it was made from.")
+    found = float(np.partition(scores, rank - 1)[rank - 1])
+    if not math.isfinite(found):
+        problem = f"at level {level} the score of rank {rank} of {len(scores)} is {found}"
+        raise ZetaError(SPLIT, problem, "See the forecasts it was made from.")
+    return found
 
 
 def adjustment(raw: Interval, y: Floats, level: float) -> float:
@@ -175,7 +185,7 @@ def scaled(raw: Interval, factor: float | Floats) -> Interval:
 def width_classes(width: Floats, classes: int, smallest: int) -> list[float]:
     """Edges of up to `classes` equally full classes of width, none with fewer than `smallest`."""
     ascending = np.sort(width)
-    for k in range(classes, 1, -1):
+    for k in range(min(classes, len(width)), 1, -1):
         edges = ascending[np.arange(1, k) * len(width) // k]
         full = np.bincount(np.searchsorted(edges, width, "right"), minlength=k)
         if full.min() >= smallest:
@@ -195,10 +205,15 @@ def fit(raw: Interval, y: Floats, level: float, classes: int) -> Fitted:
     Raises
     ------
     ZetaError
-        As :func:`order_statistic`.
+        As :func:`order_statistic`; if an interval or a target is not finite.
     """
     low, high = raw
-    edges = width_classes(high - low, classes, least(level))
+    bad = ~(np.isfinite(low) & np.isfinite(high) & np.isfinite(y))
+    if bad.any():
+        k = bad.argmax()
+        problem = f"target {k} is {y[k]}, its interval at level {level} {low[k]} to {high[k]}"
+        raise ZetaError(SPLIT, problem, "Finite numbers are expected; see what forecast it.")
+    edges = width_classes(high - low, classes, shares.least(level))
     kind = np.searchsorted(edges, high - low, "right")
     scores = ratio(raw, y)
     factors = [order_statistic(scores[kind == k], level) for k in range(len(edges) + 1)]

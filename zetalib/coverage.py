@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from zetalib import conformal, skill
 from zetalib.conformal import Calibrator
+from zetalib.errors import ZetaError
 from zetalib.forecasts import Forecasts
 from zetalib.window import Windows
 
@@ -85,19 +86,26 @@ def report_ahead(
     Parameters
     ----------
     samples, truth : by horizon, as :func:`zetalib.conformal.ahead` takes them
-        Stretches one after the other: errors are over fifty to a hundred blocks.
+        Stretches one after the other: errors are over fifty to a hundred blocks, and None of
+        fewer than ten stretches.
     """
     found: dict[str, Any] = {}
     for horizon, levels in calibrator.ahead.items():
+        if horizon not in truth:
+            problem = f"horizon {horizon} is none of params.yaml: {', '.join(truth) or 'none'}"
+            raise ZetaError("data/calibrator.json", problem, "Run `dvc repro -f calibrate`.")
         true = truth[horizon]
-        number = skill.blocks(len(true), max(1, len(true) // 50))
+        few = len(true) < 10
+        number = np.arange(len(true)) if few else skill.blocks(len(true), max(1, len(true) // 50))
         for level in levels:
             kinds = calibrator.intervals_ahead(samples[horizon], horizon, level)
             covered = {
                 kind: conformal.coverage_and_width(ends, true) for kind, ends in kinds.items()
             }
             one = _covered(covered, np.zeros(len(true), np.intp), number)
-            found.setdefault(horizon, {})[level] = {kind: part["0"] for kind, part in one.items()}
+            found.setdefault(horizon, {})[level] = {
+                kind: part["0"] | ({"se": None} if few else {}) for kind, part in one.items()
+            }
     return found
 
 

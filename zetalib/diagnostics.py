@@ -432,6 +432,7 @@ class _Memory:
 SLOT_COLUMNS = ["slot", "dnll", "variation", "eff_percent", "label", "norm", "readout", "centre"]
 SLOT_COLUMNS += ["rollout_effect_percent", "holds_focus"]
 PROBE_COLUMNS = ["slot", "invariant", "r2", "null95"]
+BLANK = ["centre"]  # where slots see no data it is undefined
 
 
 def _without_memory() -> _Memory:

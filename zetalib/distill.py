@@ -717,7 +717,8 @@ def fronts(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).dropna()
 
 
-QUOTED = ("formula", "terms", "r2_model", "r2_true", "nll", "ar_r2_model", "ar_r2_true", "ar_nll")
+BLANK = ("r2_model", "r2_true", "nll", "ar_r2_model", "ar_r2_true", "ar_nll")  # not finite on tail
+QUOTED = ("formula", "terms", *BLANK)
 
 
 def by_task(quoted: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ from zetalib.window import Windows
 
 Floats = NDArray[np.float64]
 
+BLANK = {"statistics": ["error"]}  # columns of plots that may be: theory has no error
+
 
 def evaluate(
     forecasts: Forecasts,

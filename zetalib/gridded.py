@@ -40,7 +40,7 @@ class Gridded:
         problem = ""
         if self.mass.ndim != 2 or self.mass.shape[1] + 1 != len(self.edges):
             problem = f"mass of shape {self.mass.shape} for {len(self.edges)} edges"
-        elif not (np.diff(self.edges) > 0).all():
+        elif not ((np.diff(self.edges) > 0).all() and np.isfinite(self.edges).all()):
             problem = "edges do not ascend"
         elif not (self.mass >= 0).all() or not np.allclose(self.mass.sum(1), 1, atol=1e-6):
             problem = "a row has negative mass or does not sum to one"
@@ -79,11 +79,11 @@ class Gridded:
         return np.asarray(self.mass @ (0.5 * (self.edges[1:] + self.edges[:-1])))
 
     def quantile(self, q: float) -> Floats:
-        """The q-quantile of each density; ValueError if not 0 < q < 1."""
+        """The q-quantile of each density, where it has mass; ValueError if not 0 < q < 1."""
         if not 0 < q < 1:
             raise ValueError(f"a quantile needs 0 < q < 1, got {q}")
         upto, rows = self._upto(), np.arange(len(self))
-        cell = np.minimum((upto < q).sum(1), self.mass.shape[1] - 1)
+        cell = np.minimum((upto < q).sum(1), self._last())
         below = upto[rows, cell] - self.mass[rows, cell]
         share = (q - below) / np.maximum(self.mass[rows, cell], 1e-300)
         found = self.edges[cell] + np.clip(share, 0, 1) * np.diff(self.edges)[cell]
@@ -114,12 +114,16 @@ class Gridded:
         """One draw from each density."""
         upto = self._upto()
         drawn = rng.random(len(self)) * upto[:, -1]
-        cell = np.minimum((upto < drawn[:, None]).sum(1), self.mass.shape[1] - 1)
+        cell = np.minimum((upto <= drawn[:, None]).sum(1), self._last())
         share = rng.random(len(self))
         return np.asarray(self.edges[cell] + share * np.diff(self.edges)[cell])
 
     def _upto(self) -> Floats:
         return np.asarray(self.mass.cumsum(1))
+
+    def _last(self) -> NDArray[np.intp]:
+        """The last cell with mass: rows sum to one but for rounding."""
+        return np.asarray(self.mass.shape[1] - 1 - (self.mass[:, ::-1] > 0).argmax(1))
 
     def _cell(self, value: Floats) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         inside = (value >= self.edges[0]) & (value < self.edges[-1])

@@ -310,7 +310,7 @@ def _intervals(metrics: dict[str, Any], plots: Tables) -> str:
 def _ahead(found: dict[str, Any]) -> str:
     """Intervals of rollouts, at one level."""
     rows = [
-        [h, kind, f"{c['coverage']:.1%} ± {c['se']:.1%}", f"{c['width']:.2g}"]
+        [h, kind, f"{c['coverage']:.1%}{_error(c['se'])}", f"{c['width']:.2g}"]
         for h, levels in found.items()
         for kind, c in levels.get(LEVEL, {}).items()
     ]
@@ -321,6 +321,10 @@ def _ahead(found: dict[str, Any]) -> str:
         "with what the calibration split says of each horizon.</p>"
     )
     return said + table(["h", "interval", "covers", "mean width"], rows)
+
+
+def _error(share: float | None) -> str:
+    return "" if share is None else f" ± {share:.1%}"
 
 
 def _rollout(metrics: dict[str, Any], plots: Tables) -> str:

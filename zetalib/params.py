@@ -10,7 +10,6 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import itertools
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +26,7 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from zetalib import shares
 from zetalib.errors import ZetaError
 
 PARAMS_FILE = Path("params.yaml")
@@ -313,7 +313,7 @@ class Calibrate(Section):
 
     @model_validator(mode="after")
     def _enough_trajectories(self) -> Calibrate:
-        least = math.ceil(max(self.levels) / (1 - max(self.levels)))
+        least = shares.least(max(self.levels))
         if self.trajectories < least:
             raise ValueError(f"level {max(self.levels)} needs at least {least} trajectories")
         return self

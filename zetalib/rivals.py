@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zetalib import explicit, inversion, score, sine
+from zetalib import explicit, inversion, score, shares, sine
 from zetalib.gridded import Gridded
 from zetalib.mixture import Mixture
 from zetalib.window import Windows, density
@@ -326,4 +326,4 @@ def chosen(
 
 
 def _top(windows: Windows, skip: float) -> Windows:
-    return windows[int(len(windows) * skip) :]
+    return windows[shares.part(len(windows), skip) :]

@@ -29,7 +29,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import erf
 
-from zetalib import siegel, tables
+from zetalib import shares, siegel, tables
 from zetalib.errors import ZetaError
 from zetalib.params import Verify
 from zetalib.siegel import Stretch
@@ -566,7 +566,7 @@ def _time(seconds: float) -> str:
 
 
 def _tail(count: int, val_fraction: float) -> int:
-    return count - int(count * val_fraction)
+    return count - shares.part(count, val_fraction)
 
 
 def surmise(edges: Floats) -> Floats:

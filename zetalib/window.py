@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from zetalib import atomic, tables
+from zetalib import atomic, shares, tables
 from zetalib.errors import ZetaError
 from zetalib.params import Window
 from zetalib.tables import Map, Part
@@ -105,8 +105,8 @@ def split_sizes(windows: int, params: Window) -> dict[str, int]:
     ZetaError
         If a split would be empty.
     """
-    val = int(windows * params.val_fraction)
-    calibration = int(windows * params.calibration_fraction)
+    val = shares.part(windows, params.val_fraction)
+    calibration = shares.part(windows, params.calibration_fraction)
     sizes = {"train": windows - calibration - val, "calibration": calibration, "val": val}
     empty = [name for name, size in sizes.items() if size == 0]
     if empty:
