@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("name", help=", ".join(experiments.names()))
     parser.add_argument("--size", help=", ".join(experiments.sizes()))
     chosen, options = parser.parse_known_args()
-    command = [sys.executable, "-m", "dvc", "exp", "run"]
+    command = [sys.executable, "-m", "zetalib.guard", "exp", "run"]
     for override in experiments.overrides(chosen.name, chosen.size):
         command += ["--set-param", override]
     if not {"-n", "--name"} & set(options):

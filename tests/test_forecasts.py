@@ -137,7 +137,10 @@ FAULTS = [
     (lists("pi", 12, [1.0]), rf"row 12 \(rank {RANK}\): pi has 1 entries, expected {K} entries"),
     (lists("mu", 12, None), rf"row 12 \(rank {RANK}\): mu is null, expected {K} entries"),
     (lists("mu", 12, [1.0, None, 1.0, 1.0]), rf"row 12 \(rank {RANK}\): mu holds null"),
-    ({"pi": pa.array([[]] * ROWS, pa.list_(pa.float64()))}, r"row 0 \(rank .*\): pi has 0 entries, expected 1"),
+    (
+        {"pi": pa.array([[]] * ROWS, pa.list_(pa.float64()))},
+        r"row 0 \(rank .*\): pi has 0 entries, expected 1",
+    ),
     ({"sigma": GOOD["sigma"][:, :3].copy()}, f"sigma has 3 entries a row, expected {K} as pi has"),
     ({"mu": GOOD["mu"][:, 0].copy()}, "mu is double, expected lists of double"),
     ({"mu": GOOD["mu"].astype(np.int64)}, "mu is fixed_size_list<.*int64.*>.*, expected lists of"),

@@ -913,13 +913,19 @@ def test_a_failed_listing_leaves_the_folder_as_it_was(server, settings, raw):
     assert contents(raw) == before
 
 
-def test_a_damaged_file_is_replaced_and_its_other_link_untouched(server, settings, raw, tmp_path):
-    """As when DVC's cache holds a hard link to it."""
+def test_a_damaged_file_is_not_replaced_unasked_and_its_other_link_untouched(
+    server, settings, raw, tmp_path
+):
+    """As when DVC's cache holds a hard link to it. It may be a user's own: only he deletes it."""
     sources.fetch(settings(), raw)
     path, link = raw / "zeros_5000.dat", tmp_path / "cached"
     path.write_bytes(b"damaged")
     path.chmod(0o444)
     link.hardlink_to(path)
+    with pytest.raises(ZetaError, match=r"zeros_5000\.dat: its md5 is not that of .* Move it out"):
+        sources.fetch(settings(), raw)
+    assert path.read_bytes() == link.read_bytes() == b"damaged"
+    path.unlink()
     server.fetched()
     sources.fetch(settings(), raw)
     assert_whole(raw)
@@ -928,28 +934,50 @@ def test_a_damaged_file_is_replaced_and_its_other_link_untouched(server, setting
 
 
 def leave_foreign_files(raw):
-    """Another source's folder: one file the archive vouches for, a wrong one, and others."""
+    """A user's own files where the source writes: one of the archive, a wrong one, and others."""
     raw.mkdir()
     (raw / "zeros_14.dat").write_bytes(FILES["zeros_14.dat"])
     (raw / "zeros_5000.dat").write_bytes(FILES["zeros_5000.dat"][:-1] + b"?")
     (raw / "zeros_77.dat").write_bytes(b"not of the archive")
-    (raw / "zeros_5100.dat").mkdir()
     (raw / "notes").mkdir()
     (raw / "notes" / "a.txt").write_text("a")
     (raw / ".zeros_99.dat.partial").write_bytes(b"?")
     (raw / "elsewhere").symlink_to(raw.parent)
-    (raw / manifest.NAME).write_text('{"source": "odlyzko", "zeros": 1, "files": []}')
 
 
-def test_files_of_another_source_go_unless_the_archive_vouches_for_them(server, settings, raw):
+def test_a_users_files_are_never_deleted_but_named_one_by_one(server, settings, raw):
     leave_foreign_files(raw)
+    for name in ("elsewhere", "notes/a.txt", "zeros_77.dat"):
+        before = sorted(raw.rglob("*"))
+        with pytest.raises(ZetaError, match=f"{name}: this file is not one that the pipeline"):
+            sources.fetch(settings(), raw)
+        assert sorted(raw.rglob("*")) == before
+        (raw / name).unlink()
+    with pytest.raises(ZetaError, match=r"zeros_5000\.dat: its md5 is not that of"):
+        sources.fetch(settings(), raw)
+    (raw / "zeros_5000.dat").unlink()
+    server.fetched()
     sources.fetch(settings(), raw)
     assert_whole(raw)
-    assert sorted(server.fetched()) == sorted([lmfdb.LISTING, *NAMES[1:]])
+    assert "zeros_14.dat" not in server.fetched()
+
+
+def test_a_users_copy_that_is_not_asked_for_stays(server, settings, raw):
+    raw.mkdir()
+    (raw / NAMES[-1]).write_bytes(FILES[NAMES[-1]])
+    with pytest.raises(ZetaError, match=f"{NAMES[-1]}: this file is not one that the pipeline"):
+        sources.fetch(settings(max_zeros=1), raw)
+    assert (raw / NAMES[-1]).read_bytes() == FILES[NAMES[-1]]
+
+
+def test_what_an_earlier_run_fetched_beyond_need_goes(server, settings, raw):
+    sources.fetch(settings(), raw)
+    sources.fetch(settings(max_zeros=1), raw)
+    assert_whole(raw, NAMES[:1])
 
 
 def test_no_manifest_while_files_are_missing(server, settings, raw):
-    leave_foreign_files(raw)
+    sources.fetch(settings(max_zeros=1), raw)
     seen = []
     for name in NAMES[1:]:
         server.faults[f"data/{name}"] = [
@@ -959,7 +987,7 @@ def test_no_manifest_while_files_are_missing(server, settings, raw):
             )
         ]
     sources.fetch(settings(connections=1), raw)
-    assert seen[0] == ["zeros_14.dat"]  # the damaged one goes as its turn comes
+    assert seen[0] == ["zeros_14.dat"]
     assert len(seen) == 3 and not any(manifest.NAME in names for names in seen)
 
 
@@ -977,7 +1005,9 @@ def test_another_source_replaces_the_archives_files_whole(
 
 
 def test_no_room_is_said_before_anything_changes(server, settings, raw, monkeypatch):
-    leave_foreign_files(raw)
+    raw.mkdir()
+    (raw / "zeros_14.dat").write_bytes(FILES["zeros_14.dat"])
+    (raw / ".zeros_5000.dat.partial").write_bytes(b"?")
     before = sorted(path.name for path in raw.iterdir())
     usage = type("Usage", (), {"free": 100})
     monkeypatch.setattr(lmfdb.shutil, "disk_usage", lambda _: usage)

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +22,22 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, ours: Callable[[Path], bool] | None = None) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it to `path` on success, remove it on failure.
 
     The rename is atomic and durable (the file is fsynced first), so a crash at any moment
     leaves either the old content or the new.
+
+    Parameters
+    ----------
+    ours : callable, optional
+        Whether a file of a folder that is to be replaced is one that we wrote; otherwise those
+        are whose names are written again.
+
+    Raises
+    ------
+    ZetaError
+        If the folder holds a file that is not ours: it is left as it is.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,11 +48,31 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if aside.is_file():
             with aside.open("rb") as handle:
                 os.fsync(handle.fileno())
+        elif path.is_symlink() and path.is_dir():
+            problem = "a link to a folder stands where the stage writes its own"
+            raise ZetaError(path, problem, "Remove the link (not what it leads to).")
         elif path.is_dir():
+            check_ours(path, ours or (lambda old: (aside / old.relative_to(path)).exists()))
             shutil.rmtree(path)
         os.replace(aside, path)
     finally:
         _remove(aside)
+
+
+def check_ours(folder: Path, ours: Callable[[Path], bool]) -> None:
+    """Refuse to go on where a folder that is to be replaced holds somebody else's file.
+
+    Raises
+    ------
+    ZetaError
+        Naming the first such file.
+    """
+    for path in sorted(folder.rglob("*")):
+        if (path.is_symlink() or not path.is_dir()) and not ours(path):
+            problem = (
+                "this file is not one that the pipeline wrote, and its folder is to be replaced"
+            )
+            raise ZetaError(path, problem, "Move it elsewhere, then run it again.")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

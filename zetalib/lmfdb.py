@@ -32,7 +32,7 @@ import requests
 import urllib3
 from urllib3.exceptions import HTTPError, InvalidHeader, LocationValueError
 
-from zetalib import archive, listings, manifest, platt
+from zetalib import archive, atomic, listings, manifest, platt
 from zetalib.errors import ZetaError
 from zetalib.manifest import Known
 from zetalib.params import Download
@@ -152,8 +152,9 @@ def download(
 ) -> dict[str, Known]:
     """Make `folder` hold the archive's first files, as many as ``params.max_zeros`` needs.
 
-    Files there that the listing vouches for by name and md5 are kept, whoever left them; all
-    else goes, the manifest first, so that no unfinished folder looks whole. `clock` and `pause`
+    Files there that the listing vouches for by name and md5 are kept, whoever left them; what else
+    an earlier run left goes, the manifest first, so that no unfinished folder looks whole; other
+    files are refused by name. `clock` and `pause`
     (interrupted by its event) are time's only way in.
 
     Returns
@@ -176,12 +177,17 @@ def download(
         sure = surely_needed(files, params.max_zeros)
         sizes = expected_bytes(files)
         folder.mkdir(parents=True, exist_ok=True)
+        ours = manifest.ours(folder)
+        partial = {_partial_name(file) for file in files}
+        listed = {file.name for file in files}
+        atomic.check_ours(folder, lambda p: p.name in listed | partial or ours(p))
         _check_room(folder, files, sum(sizes[:sure]), sure)
+        there = {p.name for p in folder.iterdir() if p.name in listed and not ours(p)}
+        manifest.note(folder, {file.name: file.md5 for file in files if file.name not in there})
         _remove(folder / manifest.NAME)
-        kept = {file.name for file in files} | {_partial_name(file) for file in files}
-        _remove_others(folder, kept)
+        _remove_others(folder, listed | partial)
         progress = _Progress({f.name: n for f, n in zip(files[:sure], sizes, strict=False)}, clock)
-        bring = _Bringer(client, folder, progress, stop)
+        bring = _Bringer(client, folder, progress, stop, ours)
         try:
             for done in as_completed([pool.submit(bring, file) for file in files[:sure]]):
                 done.result()
@@ -192,7 +198,9 @@ def download(
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    _remove_others(folder, {file.name for file in wanted})
+    wanted_names = {file.name for file in wanted}
+    atomic.check_ours(folder, lambda p: p.name in wanted_names | partial or ours(p))
+    _remove_others(folder, wanted_names)
     return {file.name: known[file.name] for file in wanted}
 
 
@@ -527,10 +535,15 @@ class _Bringer:
     """Brings one file: kept if it is good, else fetched; called from every connection's thread."""
 
     def __init__(
-        self, client: _Client, folder: Path, progress: _Progress, stop: threading.Event
+        self,
+        client: _Client,
+        folder: Path,
+        progress: _Progress,
+        stop: threading.Event,
+        ours: Callable[[Path], bool],
     ) -> None:
         self._client, self._folder, self._progress = client, folder, progress
-        self._stop = stop
+        self._stop, self._ours = stop, ours
 
     def __call__(self, file: Listed) -> None:
         path, partial = self._folder / file.name, self._folder / _partial_name(file)
@@ -540,6 +553,10 @@ class _Bringer:
             if good:
                 self._progress.kept(file.name, path.stat().st_size)
                 return
+            if not self._ours(path):
+                problem = f"its md5 is not that of {self._client.listed_at} ({file.md5}), and no "
+                problem += "run of ours left it so: it is not replaced"
+                raise ZetaError(path, problem, f"Move it out of {self._folder}, or delete it.")
             path.unlink()
         wrong: list[str] = []
 

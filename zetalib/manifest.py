@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from zetalib import atomic, platt
 from zetalib.errors import ZetaError
 
 NAME = "manifest.json"
+_PARTIAL = re.compile(r"\.zeros_\d+\.dat\.partial")  # as lmfdb leaves them
 
 
 class Known(NamedTuple):
@@ -88,7 +90,43 @@ def write(folder: str | Path, source: str, besides: Besides | None = None) -> di
     zeros = files[-1]["last_rank"] - files[0]["first_rank"] + 1
     found = {"source": source, "zeros": zeros, **besides.bases, "files": files}
     atomic.write_json(Path(folder) / NAME, found)
+    _notes(Path(folder)).unlink(missing_ok=True)
     return found
+
+
+def ours(folder: str | Path) -> Callable[[Path], bool]:
+    """Whether a file in `folder` is one that a source left there: known by name, size and md5.
+
+    Known are those of the manifest and, while a run has no manifest yet, of its :func:`note`.
+    """
+    folder, entries = Path(folder), []
+    for path in (folder / NAME, _notes(folder)):
+        try:
+            entries += json.loads(path.read_text())["files"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    known = {(e["name"], e.get("bytes"), e["md5"]) for e in entries if {"name", "md5"} <= e.keys()}
+    names = {name for name, _, _ in known}
+
+    def is_ours(path: Path) -> bool:
+        if path.name in (NAME, f".{NAME}.partial") or _PARTIAL.fullmatch(path.name):
+            return True
+        if path.parent != folder or path.is_symlink() or path.name not in names:
+            return False
+        size, md5 = path.stat().st_size, md5_of(path)
+        return (path.name, size, md5) in known or (path.name, None, md5) in known
+
+    return is_ours
+
+
+def note(folder: str | Path, files: Mapping[str, str]) -> None:
+    """Leave word beside `folder` of the files (md5 by name) that a run without a manifest has."""
+    entries = [{"name": name, "md5": md5} for name, md5 in sorted(files.items())]
+    atomic.write_json(_notes(Path(folder)), {"files": entries})
+
+
+def _notes(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.files.json")
 
 
 def base_height(raw: str | Path) -> int:

@@ -62,11 +62,17 @@ def fetch(params: Download, folder: str | Path) -> dict[str, Any]:
     ZetaError
         When the source cannot deliver, or the disk cannot take what it delivers.
     """
+    folder = Path(folder)
+    for given in (params.directory, params.table):
+        if given is not None:
+            check_apart(Path(given).expanduser(), folder)
     try:
         if params.source == "lmfdb":
-            known = lmfdb.download(params, Path(folder))
+            known = lmfdb.download(params, folder)
             return manifest.write(folder, params.source, Besides(known))
-        with atomic.replacing(folder) as aside:
+        if folder.is_dir():  # before anything is computed
+            atomic.check_ours(folder, manifest.ours(folder))
+        with atomic.replacing(folder, manifest.ours(folder)) as aside:
             aside.mkdir()
             besides = SOURCES[params.source](params, aside)
             return manifest.write(aside, params.source, besides)
@@ -74,6 +80,22 @@ def fetch(params: Download, folder: str | Path) -> dict[str, Any]:
         problem = f"it could not be read or written ({error.strerror or error})"
         remedy = "Free room on the disk or correct the permissions, then run it again."
         raise ZetaError(error.filename or folder, problem, remedy) from error
+
+
+def check_apart(given: Path, folder: Path) -> None:
+    """Refuse input that lies where output goes, links followed.
+
+    Raises
+    ------
+    ZetaError
+        If `given`, a file or folder of the user's, is `folder` or lies in it.
+    """
+    mine, out = given.resolve(), folder.resolve()
+    if mine == out or out in mine.parents:
+        how = "the same folder as" if mine == out else "inside"
+        problem = f"{given} is {how} {folder}, which this stage replaces"
+        remedy = "Move your files elsewhere (they are as they were) and name that folder."
+        raise ZetaError("params.yaml: download", problem, remedy)
 
 
 def directory(params: Download, folder: Path) -> Besides:
@@ -89,7 +111,7 @@ def directory(params: Download, folder: Path) -> Besides:
             "source 'directory' needs the folder of your zeros_*.dat files, and it is null",
             "Set it, e.g. -S download.directory=/data/platt.",
         )
-    origin = Path(params.directory)
+    origin = Path(params.directory).expanduser()
     if not origin.is_dir():
         raise ZetaError(
             "params.yaml: download.directory", f"{origin} is not a folder", "Correct the path."

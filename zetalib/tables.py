@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ ROWS = 1 << 19  # of a row group, about: what a stage holds of a file at a time
 Map = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
 
 _KEY = b"zetalib.key"
+NAME = re.compile(r"zeros_\d+\.parquet")
+_PARTIAL = re.compile(r"\.zeros_\d+\.parquet\.[0-9a-f]+\.partial|\._?index\.json\.partial")
 _AGAIN = "Run `dvc repro`; if that finds nothing to do, delete the folder first."
 
 
@@ -104,6 +107,22 @@ def writing(path: Path, schema: pa.Schema, key: str) -> Iterator[pq.ParquetWrite
         aside.unlink(missing_ok=True)
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a file of a data set's folder was written by a stage, whole or not."""
+    if path.name in INDEXES or _PARTIAL.fullmatch(path.name):
+        return True
+    return NAME.fullmatch(path.name) is not None and (path.stat().st_size == 0 or _has_key(path))
+
+
+def _has_key(path: Path) -> bool:
+    """Whether a file carries our key, or is cut off or damaged before it can be seen."""
+    try:
+        return _KEY in (pq.read_metadata(path).metadata or {})
+    except (OSError, pa.ArrowException):
+        with path.open("rb") as handle:
+            return handle.read(4) == b"PAR1"
+
+
 def groups(path: Path) -> list[int]:
     """The rows of each row group of a file."""
     metadata = pq.read_metadata(path)
@@ -133,13 +152,14 @@ def rebuilding(folder: Path) -> Iterator[list[Part]]:
     From the first moment to the last the folder has no index, so that it does not look whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    atomic.check_ours(folder, _is_ours)
     for name in INDEXES:
         (folder / name).unlink(missing_ok=True)
     parts: list[Part] = []
     yield parts
     names = {part.path.name for part in parts}
     for path in folder.iterdir():
-        if path.name not in names:
+        if path.name not in names and _is_ours(path):
             path.unlink()
     files = [
         {"name": p.path.name, "bytes": p.path.stat().st_size, "rows": p.rows, "key": p.key}
