@@ -16,7 +16,8 @@ def main() -> None:
     height = splits[2].heights().numpy()
     metrics: dict[str, Any] = {}
     law = [contexts.resolution(contexts.KNOWN, float(height[0]))]
-    for context, number in c.explicit if explicit.holds(height) else []:
+    in_height = explicit.holds(height) and p.unfold.variant == "B"
+    for context, number in c.explicit if in_height else []:
         try:
             stretches = contexts.stretches(record, (tail, len(record)), context, number, c.targets)
         except ZetaError as error:

@@ -19,6 +19,8 @@ from zetalib.errors import run_stage
 
 def main() -> None:
     p = params.load()
+    calibrator = conformal.read("data/calibrator.json")
+    known = skill.read("data/rivals.parquet")
     network = model.load("data/model", inversion.load("data/inversion/val.safetensors"))
     windows = window.load("data/windows", "val")
     found = forecasts.forecast(network, windows)
@@ -28,14 +30,13 @@ def main() -> None:
     forecaster = remedies.forecasters(network, p.evaluate)
     rolled = evaluate.rollouts(windows, forecaster, network.context, p.evaluate, ar)
     metrics, plots = evaluate.evaluate(found, rolled, p.evaluate)
-    calibrator = conformal.read("data/calibrator.json")
     metrics["coverage"], covered = coverage.report(found, windows, calibrator, p.baselines.block)
     plots |= covered
     metrics["ahead"] = coverage.report_ahead(
         *evaluate.ahead(windows, network, p.evaluate, p.calibrate), calibrator
     )
     scores = {"network": skill.by_target(found.mixture, found.y)}
-    scores |= skill.read("data/rivals.parquet")
+    scores |= known
     count, length = windows.spacing.shape
     beside, plots["law"] = skill.compare(scores, count, length, p.baselines.block)
     for name, table in plots.items():

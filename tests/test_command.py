@@ -195,6 +195,7 @@ def test_an_interrupted_command_says_one_line_and_dies_of_it(tmp_path):
         (OSError(2, "No such file or directory", "x"), "error: x: No such file or directory. Run `dvc repro` (or `dvc pull`), which makes what is missing here."),
         (MemoryError("Unable to allocate 110. GiB"), "error: not enough memory (Unable to allocate 110. GiB). Free some, or take less."),
         (RuntimeError("cannot cache function 'f': no locator available for file 'x.py'"), "error: cannot cache function 'f': no locator available for file 'x.py'. Set NUMBA_CACHE_DIR to a folder you may write to."),
+        (OSError(28, "No space left on device"), "error: a file: No space left on device. Free room on the disk, then run it again."),
         (KeyError("x"), None),
         (ValueError("x"), None),
     ],

@@ -207,7 +207,6 @@ NO_HEIGHTS = {
     "model__inversion": False,
     "invert__solve": False,
     "evaluate__explicit": 0,
-    "contexts__explicit": [],
     "distill__features": ["spacings"],
 }
 

@@ -48,8 +48,8 @@ def said(error: BaseException) -> str | None:
     elif isinstance(error, MemoryError):
         text = f"not enough memory ({str(error) or 'no more was said'}). Free some, or take less."
     elif isinstance(error, OSError) and error.errno is not None:
-        where = f"{error.filename}: " if error.filename is not None else ""
-        text = f"{where}{error.strerror}. {_REMEDIES.get(error.errno, _OTHERWISE)}"
+        where = "a file" if error.filename is None else error.filename
+        text = f"{where}: {error.strerror}. {_REMEDIES.get(error.errno, _OTHERWISE)}"
     elif isinstance(error, RuntimeError) and "no locator available" in str(error):  # numba's words
         text = f"{' '.join(str(error).split())}. Set NUMBA_CACHE_DIR to a folder you may write to."
     else:

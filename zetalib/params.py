@@ -470,7 +470,6 @@ class Params(Section):
             "invert.solve": self.invert.solve,
             "model.positions": self.model.positions == "arithmetic",
             "evaluate.explicit": self.evaluate.explicit > 0,
-            "contexts.explicit": bool(self.contexts.explicit),
             "distill.features primes": "primes" in self.distill.features,
         }
         return [name for name, is_on in on.items() if is_on]
