@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt pipeline/plots_page.py Makefile
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(VENV)/bin/python -m pipeline.plots_page
 	# dvc, with parameters checked before it removes anything: zetalib/guard.py says why.
-	printf '#!%s\nfrom zetalib.guard import command\ncommand()\n' "$(CURDIR)/$(VENV)/bin/python" > $(VENV)/bin/dvc
+	printf '#!%s\nimport sys\nsys.path.insert(0, "")\nfrom zetalib.guard import command\ncommand()\n' "$(CURDIR)/$(VENV)/bin/python" > $(VENV)/bin/dvc
 	touch $@
 
 clean:
