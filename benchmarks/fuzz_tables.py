@@ -133,7 +133,8 @@ def slow_array(content: bytes) -> tuple[int | None, int, list[int]]:
     try:
         if content[:4] == b"PAR1":
             table = pq.read_table(io.BytesIO(content))
-            found = np.asarray(table["gamma"].to_numpy(), dtype=np.float64)
+            (column,) = table.columns  # written with one, whatever damage names it
+            found = np.asarray(column.to_numpy(), dtype=np.float64)
         else:
             found = np.asarray(np.load(io.BytesIO(content), allow_pickle=False), dtype=np.float64)
     except Exception:  # whatever they raise
