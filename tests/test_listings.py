@@ -309,9 +309,7 @@ def test_a_fault_that_came_after_the_download_is_cured_by_another(mine, fetch, t
     (mine / "md5sum.log").write_text(gnu())
     fetch()
     (tmp_path / "raw" / NAMES[1]).write_bytes(FAULTS["a zero distance"])
-    match = (
-        r"its md5 is .*, md5sum\.log says .*; seen first at byte 53: .*Run `dvc repro -f download`"
-    )
+    match = r"its md5 is .*, md5sum\.log says .*; seen first at byte 53: .*Move it away, then `dvc repro"
     with pytest.raises(ZetaError, match=match):
         zeros.decode_folder(tmp_path / "raw", tmp_path / "zeros")
 

@@ -100,7 +100,7 @@ def test_damaged_zeros_stop_the_graph_with_one_line(clone):
     said = run(clone, "dvc", "repro", "--single-item", "--force", "decode", ok=False)
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
-    assert re.search(r"zeros_14\.dat at byte 105: .* rank 6 is zero", errors[0])
+    assert re.search(r"zeros_14\.dat: its md5 .* at byte 105: .* rank 6 is zero", errors[0])
     assert not (clone / "data/zeros/_index.json").exists(), "what is left must not look whole"
     run(clone, "dvc", "checkout", "-q", "--force")
     run(clone, "git", "checkout", "-q", ".")

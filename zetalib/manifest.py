@@ -157,11 +157,12 @@ def check(raw: str | Path, paths: list[Path]) -> dict[str, Known]:
     for path in paths:
         if path.name not in files:
             problem = "the manifest does not know this file"
-            raise ZetaError(path, problem, "Run `dvc repro -f download`.")
+            raise ZetaError(path, problem, "Move it away, then `dvc repro -f download`.")
         expected, found = files.pop(path.name)["bytes"], path.stat().st_size
         if found != expected:
             problem = f"{found} bytes, the manifest says {expected}"
-            raise ZetaError(path, problem, "Run `dvc repro -f download`.", offset=found)
+            remedy = "Move it away, then `dvc repro -f download`."
+            raise ZetaError(path, problem, remedy, offset=found)
     for name in files:
         problem = "the manifest names this file, and it is missing"
         raise ZetaError(Path(raw) / name, problem, "Run `dvc repro -f download`.")

@@ -18,7 +18,7 @@ SCHEMA = pa.schema([("n", pa.int64()), ("gamma", pa.float64()), ("gap", pa.float
 
 Garbage = Literal["report", "refuse"]
 
-_DOWNLOAD = "Run `dvc repro -f download`."
+_DOWNLOAD = "Move it away, then `dvc repro -f download`."
 _AS_LEFT = (
     "The file is as the download stage left it, and no listing vouches for its md5: bring it anew "
     "from where it came, then `dvc repro -f download`."
