@@ -123,7 +123,7 @@ def test_slots_that_see_the_window_can_tell_its_statistics(kind, diagonal, defau
     """And a causal prefix cannot: its slots are constants."""
     built = network(defaults, kind=kind, positions=1)
     adam = torch.optim.Adam(built.parameters(), lr=0.02)
-    for step in range(150):
+    for step in range(300):
         loss, parts = total(built, defaults, step, statistics=10.0, diagonal=diagonal)
         adam.zero_grad()
         loss.backward()

@@ -40,10 +40,11 @@ Log = Callable[[str], None]
 
 _DIVERGED = "Lower train.lr or train.clip, or raise model.sigma_floor; no weights were written."
 _CENTROID = 1024  # windows at most that the centroid of a memory is taken over
-_CODE = (  # of zetalib: what decides the weights
+_CODE = (
     "batches",
     "distributed",
     "inversion",
+    "kernels",
     "lanes",
     "losses",
     "memory",
@@ -51,6 +52,7 @@ _CODE = (  # of zetalib: what decides the weights
     "optimizers",
     "positions",
     "primes",
+    "shares",
     "train",
     "window",
 )
