@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scoringrules
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize.elementwise import find_root
-from scipy.special import logsumexp, ndtr, ndtri
+from scipy.special import erf, logsumexp, ndtr, ndtri
 
 Floats = NDArray[np.float64]
 
@@ -54,9 +53,9 @@ class Mixture:
     def crps(self, y: ArrayLike) -> Floats:
         """Continuous ranked probability score at `y`, in closed form.
 
-        Grimit, Gneiting, Berrocal, Johnson, QJRMS 132 (2006), through `scoringrules`.
+        Grimit, Gneiting, Berrocal, Johnson, QJRMS 132 (2006).
         """
-        score = scoringrules.crps_mixnorm(np.asarray(y), self.mu, self.sigma, self.pi)
+        score = _closed_form(np.asarray(y), self.pi, self.mu, self.sigma)
         return np.asarray(score, dtype=np.float64)
 
     def weight_entropy(self) -> Floats:
@@ -93,3 +92,23 @@ class Mixture:
         choice = np.minimum(choice, self.pi.shape[-1] - 1)[..., None]
         mu, sigma = (np.take_along_axis(a, choice, -1)[..., 0] for a in (self.mu, self.sigma))
         return np.asarray(mu + sigma * rng.standard_normal(mu.shape))
+
+
+def _closed_form(y: Floats, pi: Floats, mu: Floats, sigma: Floats) -> Floats:
+    """CRPS where squares of deviations are float64 numbers.
+
+    To the bit what `scoringrules.crps_mixnorm` gives; importing that compiles for seconds.
+    """
+    from_y = (pi * _distance(y[..., None] - mu, sigma)).sum(-1)
+    width = np.sqrt(sigma[..., None] ** 2 + sigma[..., None, :] ** 2)
+    within = _distance(mu[..., None] - mu[..., None, :], width)
+    weight = pi[..., None] * pi[..., None, :]
+    return np.asarray(from_y - 0.5 * (weight * within).sum((-1, -2)))
+
+
+def _distance(mean: Floats, width: Floats) -> Floats:
+    """Mean absolute value of a Gaussian."""
+    z = mean / width
+    below = (1.0 + erf(z / np.sqrt(2.0))) / 2.0
+    density = (1.0 / np.sqrt(2.0 * np.pi)) * np.exp(-(z**2) / 2)
+    return np.asarray(mean * (2 * below - 1) + 2 * width * density)
