@@ -1,5 +1,6 @@
 """The graph with small parameters on LMFDB's own 4520 zeros, in a repository of its own."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from zetalib.experiments import flatten, hydra
 
 ROOT = Path(__file__).parents[1]
 PLATT = Path(__file__).parent / "data" / "zeros_14.dat"  # LMFDB's own file
+GIVEN = "given/zeros_14.dat"  # where the repository has it
 
 SMALL = {
     "window": {"length": 32},
@@ -28,7 +30,8 @@ SMALL = {
         "checkpoint_every": 10,
         "threads": 1,
     },
-    "evaluate": {"contexts": [16, 31], "horizons": [5, 100], "trajectories": 100, "explicit": 2},
+    "calibrate": {"ahead": 5, "trajectories": 99},
+    "evaluate": {"contexts": [16, 31], "horizons": [5, 40], "trajectories": 100, "explicit": 2},
     "distill": {
         "statistics": ["mean", "q0.9"],
         "known": [3, 16],
@@ -72,24 +75,35 @@ def commit(folder, message):
     run(folder, "git", *identity, "commit", "-qm", message)
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
+def reproduce(folder):
     """The working tree as a repository of its own, with small parameters, reproduced once."""
-    base = tmp_path_factory.mktemp("pipeline")
-    folder = base / "clone"
     listed = run(ROOT, "git", "ls-files", "-z", "-co", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file() and not name.startswith(("metrics/", "plots/")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
     (folder / "dvc.lock").unlink(missing_ok=True)
-    (base / "zeros").mkdir()
-    shutil.copyfile(PLATT, base / "zeros" / "zeros_14.dat")
+    (folder / GIVEN).parent.mkdir()
+    shutil.copyfile(PLATT, folder / GIVEN)
     changes = [f"{key}={hydra(value)}" for key, value in flatten(SMALL)]
-    source = ["download.source=directory", f"download.directory={base / 'zeros'}"]
+    source = ["download.source=directory", f"download.directory={Path(GIVEN).parent}"]
     apply_overrides(str(folder / "params.yaml"), changes + source)
     run(folder, "git", "init", "-q", "-b", "main")
     commit(folder, "before")
     assert stages_run(run(folder, "dvc", "repro")) == STAGES
     commit(folder, "after")
-    return folder
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory, worker_id):
+    """A reproduced repository of the file's own: a copy of one that all workers share."""
+    top = tmp_path_factory.getbasetemp()
+    shared = (top if worker_id == "master" else top.parent) / "reproduced"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            aside = tmp_path_factory.mktemp("aside") / "clone"
+            reproduce(aside)
+            aside.rename(shared)
+    own = tmp_path_factory.mktemp("pipeline") / "clone"
+    return Path(shutil.copytree(shared, own, symlinks=True))

@@ -3,6 +3,7 @@
 import mpmath
 import numpy as np
 import pytest
+import scoringrules
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
@@ -97,6 +98,11 @@ def test_closed_form_crps_agrees_with_sampling():
     x1, x2 = x[:100_000], x[100_000:]
     estimate = np.abs(x - y).mean() - 0.5 * np.abs(x1 - x2).mean()
     assert m.crps([y])[0] == pytest.approx(estimate, abs=0.005)
+
+
+def test_closed_form_crps_is_that_of_scoringrules_to_the_bit():
+    m, y = random_mixture(1000, seed=7), np.random.default_rng(7).uniform(0, 3, 1000)
+    assert m.crps(y).tobytes() == scoringrules.crps_mixnorm(y, m.mu, m.sigma, m.pi).tobytes()
 
 
 def test_samples_follow_the_mixture():

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from small_graph import STAGES, run, stages_run
+from small_graph import GIVEN, STAGES, run, stages_run
 
 from zetalib import platt
 from zetalib.platt import Block, Header
@@ -108,7 +108,7 @@ def test_damaged_zeros_stop_the_graph_with_one_line(clone):
 
 
 def test_a_lost_zero_stops_the_graph_at_the_gate_and_is_named(clone):
-    given = clone.parent / "zeros" / "zeros_14.dat"
+    given = clone / GIVEN
     (block,) = platt.read_blocks(given)
     h = block.header
     fewer = Header(h.t0, h.t1, h.n0, h.n1 - 1, 0)

@@ -4,9 +4,12 @@ import importlib.util
 import os
 import sys
 
-# Threads of torch's OpenMP spin at barriers while they wait, which beside any other job takes the
-# core from the thread that is waited for: training then falls to a tenth. Read when torch loads.
+# Threads that wait for others spin: those of torch's OpenMP at barriers, those of OpenBLAS, of which
+# numpy and scipy have one each, for 2^26 cycles after a call. Beside another job, or beside each
+# other, they take the core from the thread that is waited for: training falls to a tenth. No result
+# depends on it. Read when those libraries load: no effect where numpy or torch came before this.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "14")  # 2^14 cycles, 7 microseconds
 
 if importlib.util.find_spec("pydantic") is None:  # DVC runs whatever `python` comes first in PATH
     raise SystemExit(

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scoringrules
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize.elementwise import find_root
-from scipy.special import logsumexp, ndtr, ndtri
+from scipy.special import erf, logsumexp, ndtr, ndtri
 
 from zetalib.errors import ZetaError
 
@@ -75,11 +74,11 @@ class Mixture:
     def crps(self, y: ArrayLike) -> Floats:
         """Continuous ranked probability score at `y`, in closed form.
 
-        Grimit, Gneiting, Berrocal, Johnson, QJRMS 132 (2006), through `scoringrules`.
+        Grimit, Gneiting, Berrocal, Johnson, QJRMS 132 (2006).
         """
         y = np.broadcast_to(np.asarray(y, dtype=np.float64), self.pi.shape[:-1])
         with np.errstate(all="ignore"):  # it squares deviations
-            score = scoringrules.crps_mixnorm(y, self.mu, self.sigma, self.pi)
+            score = _closed_form(y, self.pi, self.mu, self.sigma)
         score = np.asarray(score, dtype=np.float64)
         low, high = ORDINARY
         rest = ((self.sigma < low) | (self.sigma > high)).any(-1)
@@ -226,3 +225,23 @@ def _ordinal(x: Floats) -> NDArray[np.int64]:
 def _float(ordinal: NDArray[np.int64]) -> Floats:
     """The floats of :func:`_ordinal`."""
     return np.where(ordinal < 0, np.iinfo(np.int64).min - ordinal, ordinal).view(np.float64)
+
+
+def _closed_form(y: Floats, pi: Floats, mu: Floats, sigma: Floats) -> Floats:
+    """CRPS where squares of deviations are float64 numbers.
+
+    To the bit what `scoringrules.crps_mixnorm` gives; importing that compiles for seconds.
+    """
+    from_y = (pi * _distance(y[..., None] - mu, sigma)).sum(-1)
+    width = np.sqrt(sigma[..., None] ** 2 + sigma[..., None, :] ** 2)
+    within = _distance(mu[..., None] - mu[..., None, :], width)
+    weight = pi[..., None] * pi[..., None, :]
+    return np.asarray(from_y - 0.5 * (weight * within).sum((-1, -2)))
+
+
+def _distance(mean: Floats, width: Floats) -> Floats:
+    """Mean absolute value of a Gaussian."""
+    z = mean / width
+    below = (1.0 + erf(z / np.sqrt(2.0))) / 2.0
+    density = (1.0 / np.sqrt(2.0 * np.pi)) * np.exp(-(z**2) / 2)
+    return np.asarray(mean * (2 * below - 1) + 2 * width * density)
