@@ -20,9 +20,9 @@ from zetalib.errors import run_stage
 def main() -> None:
     p = params.load()
     calibrator = conformal.read("data/calibrator.json")
-    known = skill.read("data/rivals.parquet")
-    network = model.load("data/model", inversion.load("data/inversion/val.safetensors"))
     windows = window.load("data/windows", "val")
+    known = skill.read("data/rivals.parquet", rivals.targets(windows).size)
+    network = model.load("data/model", inversion.load("data/inversion/val.safetensors"))
     found = forecasts.forecast(network, windows)
     forecasts.write("data/forecasts/val.parquet", found, "val")
     fit = window.load("data/windows", "train")

@@ -210,6 +210,26 @@ def test_damaged_files_are_refused(tmp_path, stretches, solved, damage):
         inversion.load(path)
 
 
+@pytest.mark.parametrize(
+    ("part", "place", "value", "problem"),
+    [
+        (0, (0, 3), np.nan, "spacing holds float64 or what is not finite"),
+        (1, 0, np.inf, "height holds float64 or what is not finite"),
+        (2, (0, 3, 0), np.nan, "forecasts holds float64 or what is not finite"),
+        (2, (0, 3, 1), 0.0, "a standard deviation is not above 0"),
+        (2, (0, 3, 5), -0.1, "a standard deviation is not above 0"),
+    ],
+)
+def test_saved_forecasts_that_mean_nothing_are_refused(
+    tmp_path, stretches, solved, part, place, value, problem
+):
+    parts = [a.copy() for a in (*stretches, solved)]
+    parts[part][place] = value
+    inversion.save(tmp_path / "known.safetensors", *parts)
+    with pytest.raises(ZetaError, match=rf"known\.safetensors: {problem}.*dvc repro -f invert"):
+        inversion.load(tmp_path / "known.safetensors")
+
+
 @pytest.mark.parametrize("height", [np.nan, -1.0, 99.0, 1.1e10, np.inf])
 def test_heights_out_of_range_are_refused(height):
     with pytest.raises(ZetaError, match="100 to 1e\\+10"):

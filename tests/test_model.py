@@ -150,6 +150,16 @@ def test_missing_and_surplus_tensors_are_refused(saved):
         model.load(saved)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(saved, value):
+    path = saved / "weights.safetensors"
+    weights = safetensors.torch.load_file(path)
+    weights["norm.weight"][0] = value
+    safetensors.torch.save_file(weights, path)
+    with pytest.raises(ZetaError, match=r"tensor norm\.weight holds NaN or infinity.*-f train"):
+        model.load(saved)
+
+
 def test_weights_that_are_a_pickle_are_refused(saved):
     torch.save({"norm.weight": torch.ones(3)}, saved / "weights.safetensors")
     with pytest.raises(ZetaError, match="cannot be read as safetensors"):

@@ -1,6 +1,7 @@
 """Scores by target and their errors: right where neighbours depend on one another."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -111,6 +112,32 @@ def test_scores_come_back_from_their_file_or_it_is_named(tmp_path):
     for path in (tmp_path / "rivals.parquet", tmp_path / "none.parquet"):
         with pytest.raises(ZetaError, match=r"dvc repro -f baselines"):
             skill.read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda f: f.assign(nll=f.nll.where(f.place != 7)), "near: place 7: nll is nan, expected"),
+        (lambda f: f.assign(crps=f.crps.mask(f.place == 7, np.inf)), "near: place 7: crps is inf"),
+        (lambda f: f.assign(place=f.place.replace(8, 7)), "near: place 7 after 7, expected a hig"),
+        (lambda f: f[::-1], "wide: place 1278 after 1279, expected a higher"),
+        (
+            lambda f: f.assign(place=f.place + 1),
+            "near: places 1 to 1280, expected some of 0 to 1279",
+        ),
+        (lambda f: f.assign(place=f.place - 1), "near: places -1 to 1278, expected some of 0 to"),
+        (lambda f: f.assign(place=f.place * 0.5), "near: places are float64, expected whole"),
+        (lambda f: f.assign(pit=f.pit.astype(str) + "x"), "not a table of scores"),
+        (lambda f: f.drop(columns="width"), "not a table of scores"),
+        (lambda f: f[:0], "no forecaster in it"),
+    ],
+)
+def test_scores_that_mean_nothing_are_refused(tmp_path, change, problem):
+    path = tmp_path / "rivals.parquet"
+    skill.write(path, three())
+    change(pd.read_parquet(path)).to_parquet(path, index=False)
+    with pytest.raises(ZetaError, match=rf"rivals\.parquet: {problem}.*dvc repro -f baselines"):
+        skill.read(path, 1280)
 
 
 def test_a_rival_is_scored_on_all_targets_in_order():

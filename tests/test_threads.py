@@ -39,7 +39,11 @@ def test_waiting_is_settled_before_any_library_with_threads_is_loaded(module):
 
 def test_what_the_user_set_stays():
     code = CODE.format(module="zetalib")
-    assert said(code, OMP_WAIT_POLICY="ACTIVE", OPENBLAS_THREAD_TIMEOUT="20") == ["ACTIVE", "20", "0"]
+    assert said(code, OMP_WAIT_POLICY="ACTIVE", OPENBLAS_THREAD_TIMEOUT="20") == [
+        "ACTIVE",
+        "20",
+        "0",
+    ]
 
 
 def test_idle_threads_of_blas_do_not_burn_the_cores():

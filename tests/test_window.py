@@ -155,6 +155,16 @@ def alter(tensors):
     tensors["spacing"][3, 4] += 1e-9
 
 
+def at(name, place, value):
+    def change(tensors):
+        if isinstance(value, slice):
+            tensors[name] = tensors[name][value].clone()
+        else:
+            tensors[name][place] = value
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -162,6 +172,10 @@ def alter(tensors):
         (to_float32, r"torch\.float32"),
         (alter, r"not those meta\.json was written for"),
         (lambda tensors: tensors.pop("gamma"), "not a file of window tensors"),
+        (at("n", 5, 7), r"window 5 is at rank 7, expected \d+"),
+        (at("n", slice(None), slice(0, -1)), r"n is \(106,\) torch\.int64, expected \(107,\)"),
+        (at("gamma", 5, float("nan")), "heights of windows do not ascend"),
+        (at("gamma", 5, 1e9), "heights of windows do not ascend"),
     ],
 )
 def test_tensors_of_another_shape_or_content_are_refused(folder, change, message):

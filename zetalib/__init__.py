@@ -4,10 +4,10 @@ import importlib.util
 import os
 import sys
 
-# Threads that wait for others spin: those of torch's OpenMP at barriers, those of OpenBLAS, of which
-# numpy and scipy have one each, for 2^26 cycles after a call. Beside another job, or beside each
-# other, they take the core from the thread that is waited for: training falls to a tenth. No result
-# depends on it. Read when those libraries load: no effect where numpy or torch came before this.
+# Threads that wait for others spin: those of torch's OpenMP at barriers, those of OpenBLAS, of
+# which numpy and scipy have one each, for 2^26 cycles after a call. Beside another job, or beside
+# each other, they take the core from the thread that is waited for: training falls to a tenth. No
+# result depends on it. Read when those libraries load: no effect where they came before this.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "14")  # 2^14 cycles, 7 microseconds
 

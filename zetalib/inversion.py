@@ -731,5 +731,12 @@ def load(*paths: str | Path) -> Known:
         if found.shape != (*spacing.shape, len(COLUMNS)) or len(height) != len(spacing):
             problem = f"forecasts of shape {found.shape} for windows of shape {spacing.shape}"
             raise ZetaError(path, problem, "Run `dvc repro -f invert`.")
+        for name, values in (("spacing", spacing), ("height", height), ("forecasts", found)):
+            if values.dtype != np.float64 or not np.isfinite(values).all():
+                problem = f"{name} holds {values.dtype} or what is not finite, expected numbers"
+                raise ZetaError(path, f"{problem} of float64", "Run `dvc repro -f invert`.")
+        if not (found[:, :, 1:6:2] > 0).all():
+            problem = "a standard deviation is not above 0"
+            raise ZetaError(path, problem, "Run `dvc repro -f invert`.")
         known.add(spacing, height, found)
     return known

@@ -635,6 +635,9 @@ def load(folder: str | Path, known: inversion.Known | None = None) -> SpacingMDN
         if expected.get(name) != found.get(name):
             problem = f"tensor {name}: {_shape(found, name)}, config.json wants "
             raise ZetaError(path, problem + _shape(expected, name), again)
+        if not torch.isfinite(weights[name]).all():
+            problem = f"tensor {name} holds NaN or infinity, expected finite numbers"
+            raise ZetaError(path, problem, again)
     model.load_state_dict(weights)
     if known is not None:
         model.known = known

@@ -63,24 +63,51 @@ def write(path: str | Path, scores: dict[str, pd.DataFrame]) -> None:
         frame.to_parquet(aside, index=False, compression="zstd")
 
 
-def read(path: str | Path) -> dict[str, pd.DataFrame]:
+def read(path: str | Path, count: int | None = None) -> dict[str, pd.DataFrame]:
     """What :func:`write` kept, in its order.
+
+    Parameters
+    ----------
+    count : targets there are, so that places are 0 ... count - 1; None: places are not checked
 
     Raises
     ------
     ZetaError
-        If the file is missing, damaged or of another form.
+        If the file is missing, damaged or of another form; if a number is missing or infinite or a
+        place is no target, none is given or it stands twice, by forecaster and place.
     """
     try:
         frame = pd.read_parquet(path)
-        groups = frame.groupby("forecaster", sort=False)
-        return {
+        groups = frame.groupby("forecaster", sort=False, dropna=False)
+        found = {
             str(name): part.set_index("place")[list(COLUMNS)].rename_axis(None)
             for name, part in groups
         }
-    except (OSError, KeyError, ValueError) as error:
+        problem = "no forecaster in it" if not found else ""
+        for name, part in found.items():
+            problem = problem or _fault(name, part, count)
+    except (OSError, KeyError, ValueError, TypeError) as error:
         problem = f"not a table of scores ({' '.join(str(error).split())})"
-        raise ZetaError(path, problem, "Run `dvc repro -f baselines`.") from None
+    if problem:
+        raise ZetaError(path, problem, "Run `dvc repro -f baselines`.")
+    return found
+
+
+def _fault(name: str, scores: pd.DataFrame, count: int | None) -> str:
+    """What is wrong with one forecaster's scores; nothing if all is well."""
+    place, values = scores.index.to_numpy(), scores.to_numpy(dtype=np.float64)
+    if not np.issubdtype(place.dtype, np.integer):
+        return f"{name}: places are {place.dtype}, expected whole numbers"
+    if (np.diff(place) <= 0).any():
+        k = (np.diff(place) <= 0).argmax()
+        return f"{name}: place {place[k + 1]} after {place[k]}, expected a higher one"
+    if count is not None and not 0 <= place[0] <= place[-1] < count:
+        return f"{name}: places {place[0]} to {place[-1]}, expected some of 0 to {count - 1}"
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        what = f"{COLUMNS[column]} is {values[row, column]}"
+        return f"{name}: place {place[row]}: {what}, expected a finite number"
+    return ""
 
 
 def blocks(count: int, length: int) -> Ints:

@@ -332,4 +332,21 @@ def load(folder: str | Path, split: str) -> Windows:
         raise ZetaError(path, problem, _AGAIN)
     if _digest(windows.spacing) != digest:
         raise ZetaError(path, "its spacings are not those meta.json was written for", _AGAIN)
+    if problem := _misplaced(windows):
+        raise ZetaError(path, problem, _AGAIN)
     return windows
+
+
+def _misplaced(windows: Windows) -> str:
+    """What is wrong with ranks and heights of consecutive windows; nothing if all is well."""
+    n, gamma, (count, length) = windows.n, windows.gamma, windows.spacing.shape
+    for name, part, kind in (("n", n, torch.int64), ("gamma", gamma, torch.float64)):
+        if part.shape != (count,) or part.dtype != kind:
+            expected = f"expected ({count},) {kind}"
+            return f"{name} is {tuple(part.shape)} {part.dtype}, {expected}"
+    if (n.diff() != length).any():
+        k = int((n.diff() != length).int().argmax()) + 1
+        return f"window {k} is at rank {n[k]}, expected {n[k - 1] + length}"
+    if not (torch.isfinite(gamma).all() and (gamma.diff() >= 0).all()):
+        return "heights of windows do not ascend"
+    return ""
