@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 READY  := $(VENV)/.ready
+# Or every stage and every test worker would compile the library's sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: repro test lint setup clean

@@ -38,12 +38,25 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(archive, "bounds", small_files)
 
 
-def test_zeros_14_is_lmfdbs_own_file(tmp_path, defaults):
+def test_zeros_14_is_lmfdbs_own_file(tmp_path, defaults, lmfdb, monkeypatch):
+    """To the byte. A tenth of its zeros is computed, spread over all; the rest is LMFDB's."""
+    computed = exact._in_threads
+    spared = []
+
+    def some(first, number):
+        if first // exact.BATCH % 8 and first + number < 4520:
+            spared.append(number)
+            return lmfdb[first - 1 : first - 1 + number]
+        return computed(first, number)
+
+    monkeypatch.setattr(exact, "BATCH", 50)
+    monkeypatch.setattr(exact, "_in_threads", some)
     found = sources.fetch(up_to(defaults, 5000.0), tmp_path / "raw")
     assert hashlib.md5(PLATT.read_bytes()).hexdigest() == LMFDB_MD5
     assert [file["md5"] for file in found["files"]] == [LMFDB_MD5]
     assert (found["source"], found["zeros"]) == ("exact", 4520)
     assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert 3500 < sum(spared) < 4000
 
 
 @pytest.mark.parametrize("bits", [10, 64, 107, 115])

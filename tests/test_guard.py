@@ -34,6 +34,8 @@ for name in ("data", "metrics"):
 pathlib.Path("running").write_text(str(os.getpid()))
 if "seed: 5" in pathlib.Path("params.yaml").read_text():
     time.sleep(60)
+if "seed: 7" in pathlib.Path("params.yaml").read_text():
+    time.sleep(2)
 if "seed: 6" in pathlib.Path("params.yaml").read_text():
     raise SystemExit("it fails")
 pathlib.Path("data/model").write_text("weights")
@@ -63,6 +65,32 @@ def command(*arguments):
 def environment():
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
+
+
+def hears(*signals):
+    """As a terminal starts it: what the test runner ignores, under `nohup` say, is heard."""
+    for number in signals:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def started(folder, seed, before=lambda: hears(signal.SIGINT, signal.SIGHUP)):
+    """An experiment whose stage runs, and the stage's process."""
+    (folder / "running").unlink(missing_ok=True)
+    process = subprocess.Popen(
+        command("exp", "run", "-S", f"train.seed={seed}"),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=before,
+    )
+    for _ in range(600):
+        if (folder / "running").exists() and (folder / "running").read_text():
+            return process, int((folder / "running").read_text())
+        time.sleep(0.1)
+    raise AssertionError(process.communicate(timeout=60))
 
 
 def guarded(folder, *arguments, status=0):
@@ -109,6 +137,9 @@ def test_a_refused_parameter_touches_nothing_and_queues_nothing(repository, argu
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert re.search(message, line) and "Traceback" not in said
     assert content(repository) == before
+
+
+def test_nothing_refused_was_queued(repository):
     assert "No experiment tasks" in guarded(repository, "queue", "status")
 
 
@@ -126,21 +157,7 @@ def test_parameters_edited_by_hand_are_checked_before_repro_removes_anything(rep
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_experiment_cut_off_leaves_the_workspace_as_it_was(repository, ending):
     before = content(repository)
-    (repository / "running").unlink(missing_ok=True)
-    process = subprocess.Popen(
-        command("exp", "run", "-S", "train.seed=5"),
-        cwd=repository,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    for _ in range(600):
-        if (repository / "running").exists() and (repository / "running").read_text():
-            break
-        time.sleep(0.1)
-    stage = int((repository / "running").read_text())
+    process, stage = started(repository, 5)
     assert not (repository / "data/model").exists(), "DVC removes outputs first"
     if ending == signal.SIGINT:
         os.killpg(process.pid, ending)  # as a terminal does
@@ -151,6 +168,17 @@ def test_an_experiment_cut_off_leaves_the_workspace_as_it_was(repository, ending
     assert content(repository) == before, said
     assert "The workspace is as it was" in said
     assert not alive(stage)
+
+
+def test_what_is_ignored_stays_ignored(repository):
+    """A hang-up under `nohup`: the experiment goes on to its end."""
+    process, stage = started(repository, 7, lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process.send_signal(signal.SIGHUP)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert not alive(stage) and (repository / "data/model").read_text() == "weights"
+    run(repository, "git", "checkout", "-q", ".")
+    run(repository, "dvc", "checkout", "-q")
 
 
 def test_an_experiment_that_fails_leaves_the_workspace_as_it_was(repository):

@@ -3,7 +3,6 @@
 import mpmath
 import numpy as np
 import pytest
-import scoringrules
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
@@ -101,6 +100,8 @@ def test_closed_form_crps_agrees_with_sampling():
 
 
 def test_closed_form_crps_is_that_of_scoringrules_to_the_bit():
+    import scoringrules  # here, since it compiles for seconds
+
     m, y = random_mixture(1000, seed=7), np.random.default_rng(7).uniform(0, 3, 1000)
     assert m.crps(y).tobytes() == scoringrules.crps_mixnorm(y, m.mu, m.sigma, m.pi).tobytes()
 

@@ -1,17 +1,15 @@
 """Resuming: a run that is killed anywhere ends with the weights of one that never was."""
 
+import multiprocessing
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 
 import numpy as np
 import pytest
 from conftest import ROOT, changed
-from test_train import MEMORIES, leave_torch_as_it_was, run, same  # noqa: F401
+from test_train import MEMORIES, leave_torch_as_it_was, run, same, small, windows  # noqa: F401
 
-from zetalib import train
+from zetalib import experiments, model, train
 
 
 class Killed(Exception):
@@ -58,19 +56,15 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_weights(
     )
 
 
-CODE = textwrap.dedent("""
-    import sys
-    sys.path[:0] = ["tests", "."]
-    from pathlib import Path
-    from conftest import ROOT, changed
-    from test_train import small, windows
-    from zetalib import experiments, model, train
-    sections = small(experiments.resolve("network-only", None, ROOT / "experiments", ROOT / "params.yaml"), steps=300, checkpoint_every=5, ema=0.9)
-    out = Path(sys.argv[1])
-    say = lambda line: print(line, flush=True)
-    result = train.train(windows(), *sections, out / "train.pt", say)
-    model.save(result.model, out / "model")
-""")
+def train_in(folder):
+    """A run that keeps a log and, at its end, weights."""
+    whole = experiments.resolve("network-only", None, ROOT / "experiments", ROOT / "params.yaml")
+    sections = small(whole, steps=120, checkpoint_every=5, ema=0.9)
+    with (folder / "log").open("w", buffering=1) as log:
+        result = train.train(
+            windows(), *sections, folder / "train.pt", lambda s: print(s, file=log)
+        )
+    model.save(result.model, folder / "model")
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
@@ -96,26 +90,35 @@ def test_what_a_memory_draws_is_drawn_again_on_resuming(memory, tmp_path, defaul
 def test_kill_9_in_the_middle_resumes_to_the_same_weights(tmp_path):
     """A real process, really killed, between any two instructions, three times over."""
 
+    processes = multiprocessing.get_context("forkserver")  # imports torch once for all five
+    processes.set_forkserver_preload([__name__, "torch._dynamo"])
+
     def start(name):
         (tmp_path / name).mkdir(exist_ok=True)
-        command = [sys.executable, "-c", CODE, str(tmp_path / name)]
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        process = processes.Process(target=train_in, args=(tmp_path / name,))
+        process.start()
+        return process
+
+    def said(name):
+        return (tmp_path / name / "log").read_text()
 
     whole = start("whole")
-    assert "Step 300/300" in whole.communicate()[0] and whole.returncode == 0
+    whole.join()
+    assert whole.exitcode == 0 and "Step 120/120" in said("whole")
     checkpoint = tmp_path / "killed" / "train.pt"
     for pause in np.random.default_rng(0).uniform(0.05, 0.4, 3):
         killed = start("killed")
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
         while not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
-            assert killed.poll() is None
+            assert killed.is_alive()
             time.sleep(0.002)
         time.sleep(pause)
-        killed.send_signal(signal.SIGKILL)
-        said = killed.communicate()[0]
-        assert killed.returncode == -signal.SIGKILL and "Step 300/300" not in said
+        killed.kill()
+        killed.join()
+        assert killed.exitcode == -signal.SIGKILL and "Step 120/120" not in said("killed")
     again = start("killed")
-    assert "resuming from" in again.communicate()[0] and again.returncode == 0
+    again.join()
+    assert again.exitcode == 0 and "resuming from" in said("killed")
     weights = [tmp_path / name / "model" / "weights.safetensors" for name in ("whole", "killed")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 

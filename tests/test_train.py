@@ -24,7 +24,8 @@ def windows(count=60, length=32, seed=0):
     x = rng.standard_normal(count * length + 1)
     spacing = 1 + 0.3 * (x[1:] - 0.8 * x[:-1])
     shaped = torch.from_numpy(spacing.reshape(count, length))
-    return Windows(shaped, torch.arange(count) * length + 1, torch.arange(count) * 10.0 + 14)
+    heights = torch.arange(count, dtype=torch.float64) * 10 + 14
+    return Windows(shaped, torch.arange(count) * length + 1, heights)
 
 
 def small(p, **changes):

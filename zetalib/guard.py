@@ -134,7 +134,10 @@ class Kept:
 
 @contextmanager
 def _ending_children() -> Iterator[None]:
-    """On SIGTERM or a hang-up, end the stage that runs, then this process, as Ctrl-C does."""
+    """On SIGTERM or a hang-up, end the stage that runs, then this process, as Ctrl-C does.
+
+    A signal that is ignored, as a hang-up is under `nohup`, stays ignored.
+    """
 
     def end(number: int, _frame: Any) -> None:
         import psutil
@@ -143,7 +146,8 @@ def _ending_children() -> Iterator[None]:
             child.terminate()
         raise KeyboardInterrupt
 
-    before = {s: signal.signal(s, end) for s in (signal.SIGTERM, signal.SIGHUP)}
+    heard = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
+    before = {s: signal.signal(s, end) for s in heard}
     try:
         yield
     finally:

@@ -82,7 +82,8 @@ def total(
     if used - {"drift"}:
         trace = Trace(probabilities=not used.isdisjoint(_OF_ATTENTION))
     draw = training_draw(model.memory_config, generator)
-    forecast = model(inputs, height, at=at, trace=trace, intervene=draw)
+    inverted = model.solved(inputs, height)
+    forecast = model(inputs, height, at=at, trace=trace, intervene=draw, inverted=inverted)
     parts = {"nll": nll(forecast, y).mean(), "entropy": weight_entropy(forecast[0]).mean()}
     loss = parts["nll"] - model.config.entropy_reg * parts["entropy"]
     if trace is not None:
@@ -252,7 +253,7 @@ def rolled_out(
     window, predicted = context, []
     last = torch.tensor([context.shape[1] - 1], device=context.device)
     for _ in range(horizon):
-        forecast = model(window, height, at=last)
+        forecast = model(window, height, at=last, inverted=model.solved(window, height))
         if feedback == "sample":
             drawn = sampled(forecast, generator)
         else:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize.elementwise import find_root
 from scipy.special import erf, logsumexp, ndtr, ndtri
 
 from zetalib.errors import ZetaError
@@ -116,6 +115,8 @@ class Mixture:
         if len(beyond):
             problem = f"its {q}-quantile is beyond the largest float"
             raise ZetaError(f"forecast {beyond[0]}", problem, "Give it in mean spacings.")
+
+        from scipy.optimize.elementwise import find_root  # half a second, for those who need it
 
         def excess(x: Floats, row: Ints) -> Floats:
             return _cdf(x, pi[row], mu[row], sigma[row]) - q

@@ -270,7 +270,8 @@ class SpacingMDN(nn.Module):
         intervene : what is done to the model's parts
         inverted : float64 tensor, shape (B, T, 7)
             With `config.inversion`, what :mod:`zetalib.inversion` says after each position; None:
-            it is looked up in `known`, or computed.
+            it is looked up in `known`, or computed (:meth:`solved`). Give it to a compiled network:
+            of windows looked up one by one each would be a branch, compiled anew.
 
         Returns
         -------
@@ -289,7 +290,7 @@ class SpacingMDN(nn.Module):
         x, offset = self._embedded(spacing, height)
         if self.prior is not None:
             if inverted is None:
-                inverted = self._invert(spacing, height)
+                inverted = self.solved(spacing, height)
             x = x + self.prior(features(spacing, inverted))
         states: Tensor | None
         if self.memory_config.kind == "postfix":
@@ -313,8 +314,10 @@ class SpacingMDN(nn.Module):
         return log_pi, anchor + unit * mu, unit * sigma
 
     @torch.no_grad()
-    @torch.compiler.disable  # NumPy, looked up window by window
-    def _invert(self, spacing: Tensor, height: Tensor) -> Tensor:
+    def solved(self, spacing: Tensor, height: Tensor) -> Tensor | None:
+        """What the inversion says after each position, (B, T, 7); None for networks without it."""
+        if self.prior is None:
+            return None
         found = self.known(spacing.detach().cpu().numpy(), height.cpu().numpy())
         return torch.from_numpy(found).to(spacing.device)
 

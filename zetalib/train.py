@@ -24,7 +24,6 @@ from typing import Any, cast
 
 import pandas as pd
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from zetalib import batches, losses, memory, params
@@ -403,6 +402,8 @@ def best_spread(
         scale = math.exp(log_scale)
         values = [nll((pi, mu, scale * sigma), y).sum() for pi, mu, sigma, y in forecasts]
         return float(torch.stack(values).sum())
+
+    from scipy.optimize import minimize_scalar  # half a second, for those who need it
 
     bounds = (-math.log(2), math.log(2))
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
