@@ -13,10 +13,13 @@ settings.register_profile("zetalib", deadline=None, derandomize=True)
 settings.load_profile("zetalib")
 
 
+FIRST = ["pipeline", "train", "params", "results", "diagnostics", "dvc_experiments"]
+
+
 def pytest_collection_modifyitems(items):
-    """The two files that take longest go first, so that two workers end together."""
-    longest = {"test_pipeline.py", "test_dvc_experiments.py"}
-    items.sort(key=lambda item: item.path.name not in longest)
+    """What takes longest goes first, and the second file that needs the graph once it has run."""
+    place = {f"test_{name}.py": k for k, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture

@@ -107,7 +107,9 @@ class Kept:
 
     def __init__(self) -> None:
         stages = YAML(typ="safe").load(GRAPH.read_text())["stages"].values()
-        outs = [out for s in stages for kind in ("outs", "metrics") for out in s.get(kind, [])]
+        outs = [
+            out for s in stages for kind in ("outs", "plots", "metrics") for out in s.get(kind, [])
+        ]
         tracked = [
             Path(path)
             for out in outs

@@ -291,6 +291,7 @@ class SpacingMDN(nn.Module):
         if self.prior is not None:
             if inverted is None:
                 inverted = self.solved(spacing, height)
+            assert inverted is not None
             x = x + self.prior(features(spacing, inverted))
         states: Tensor | None
         if self.memory_config.kind == "postfix":
