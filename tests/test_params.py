@@ -2,10 +2,12 @@
 
 import pytest
 from conftest import ROOT
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from zetalib import params
 from zetalib.errors import ZetaError
+from zetalib.experiments import flatten
 
 GOOD = (ROOT / "params.yaml").read_text()
 
@@ -13,6 +15,18 @@ GOOD = (ROOT / "params.yaml").read_text()
 def test_the_defaults_are_valid():
     p = params.load(ROOT / "params.yaml")
     assert p.window.length == 256 and p.download.source == "odlyzko"
+
+
+def test_every_list_can_be_emptied_from_the_command_line(tmp_path):
+    """DVC writes params.yaml by ruamel.yaml, which breaks what follows a commented, emptied list."""
+    before = dict(flatten(YAML(typ="safe").load(GOOD)))
+    lists = [key for key, value in before.items() if isinstance(value, list)]
+    assert len(lists) > 10
+    for key in lists:
+        (tmp_path / "params.yaml").write_text(GOOD)
+        apply_overrides(str(tmp_path / "params.yaml"), [f"{key}=[]"])
+        after = dict(flatten(YAML(typ="safe").load((tmp_path / "params.yaml").read_text())))
+        assert after == {**before, key: []}
 
 
 @pytest.mark.parametrize(
