@@ -59,7 +59,7 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_weights(
 def train_in(folder):
     """A run that keeps a log and, at its end, weights."""
     whole = experiments.resolve("network-only", None, ROOT / "experiments", ROOT / "params.yaml")
-    sections = small(whole, steps=120, checkpoint_every=5, ema=0.9)
+    sections = small(whole, steps=180, checkpoint_every=5, ema=0.9)
     with (folder / "log").open("w", buffering=1) as log:
         result = train.train(
             windows(), *sections, folder / "train.pt", lambda s: print(s, file=log)
@@ -104,7 +104,7 @@ def test_kill_9_in_the_middle_resumes_to_the_same_weights(tmp_path):
 
     whole = start("whole")
     whole.join()
-    assert whole.exitcode == 0 and "Step 120/120" in said("whole")
+    assert whole.exitcode == 0 and "Step 180/180" in said("whole")
     checkpoint = tmp_path / "killed" / "train.pt"
     for pause in np.random.default_rng(0).uniform(0.05, 0.4, 3):
         killed = start("killed")
@@ -115,7 +115,7 @@ def test_kill_9_in_the_middle_resumes_to_the_same_weights(tmp_path):
         time.sleep(pause)
         killed.kill()
         killed.join()
-        assert killed.exitcode == -signal.SIGKILL and "Step 120/120" not in said("killed")
+        assert killed.exitcode == -signal.SIGKILL and "Step 180/180" not in said("killed")
     again = start("killed")
     again.join()
     assert again.exitcode == 0 and "resuming from" in said("killed")
