@@ -1,4 +1,4 @@
-"""The command `dvc` as `make setup` leaves it: nothing is touched for a parameter that is refused."""
+"""The command `dvc` as `make setup` leaves it: what is refused touches nothing, a user's file stays."""
 
 import os
 import re
@@ -7,29 +7,46 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
-from small_graph import ROOT, commit, run
+from ruamel.yaml import YAML
+from small_graph import PLATT, ROOT, commit, run
 
 from zetalib import guard
 from zetalib.errors import ZetaError
 
 GRAPH = """\
 stages:
-  slow:
+  download:
+    cmd: python source.py
+    deps: [source.py]
+    params: [download]
+    outs:
+      - data/raw:
+          persist: true
+  train:
     cmd: python slow.py
-    deps: [slow.py]
+    deps: [slow.py, data/raw]
     params: [train]
     outs: [data/model]
     metrics:
       - metrics/train.json:
           cache: false
 """
+SOURCE = """\
+import pathlib, shutil
+from zetalib import manifest
+raw = pathlib.Path("data/raw")
+raw.mkdir(parents=True, exist_ok=True)
+shutil.copyfile("zeros_14.dat", raw / "zeros_14.dat")
+manifest.write(raw, "directory")
+"""
 SLOW = """\
 import os, pathlib, time
-for name in ("data", "metrics"):
+for name in ("data/model", "metrics"):
     pathlib.Path(name).mkdir(exist_ok=True)
 pathlib.Path("running").write_text(str(os.getpid()))
 if "seed: 5" in pathlib.Path("params.yaml").read_text():
@@ -38,18 +55,23 @@ if "seed: 7" in pathlib.Path("params.yaml").read_text():
     time.sleep(2)
 if "seed: 6" in pathlib.Path("params.yaml").read_text():
     raise SystemExit("it fails")
-pathlib.Path("data/model").write_text("weights")
+pathlib.Path("data/model/weights.safetensors").write_text("weights")
 pathlib.Path("metrics/train.json").write_text("{}")
 """
+WEIGHTS = "data/model/weights.safetensors"
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """A graph of one stage, run once, with this project's parameters."""
+    """A graph of two stages, run once, with this project's parameters."""
     folder = tmp_path_factory.mktemp("guarded")
     shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
     (folder / "dvc.yaml").write_text(GRAPH)
     (folder / "slow.py").write_text(SLOW)
+    (folder / "source.py").write_text(SOURCE)
+    (folder / "deeper").mkdir()
+    (folder / "deeper" / "README").write_text("a folder to work in")
+    shutil.copyfile(PLATT, folder / "zeros_14.dat")
     (folder / ".gitignore").write_text("running\n")
     run(folder, "git", "init", "-q", "-b", "main")
     run(folder, "dvc", "init", "-q")
@@ -129,6 +151,9 @@ def content(folder):
         (["exp", "run", "-Sparams.yaml:modell.width=3"], "modell: unknown parameter"),
         (["exp", "run", "-S", "train.lr"], "Nothing was run"),
         (["exp", "run", "--temp", "-S", "window.length=zwei"], "window.length: .* got 'zwei'"),
+        (["exp", "run", "--set-par", "train.lr=-1"], "train.lr: .* got -1"),
+        (["exp", "run", "--que", "-S", "./params.yaml:train.lr=-1"], "train.lr: .* got -1"),
+        (["experiments", "run", "-S", "download.directory=~/platt"], "'download.directory=\"~/pl"),
     ],
 )
 def test_a_refused_parameter_touches_nothing_and_queues_nothing(repository, arguments, message):
@@ -137,6 +162,116 @@ def test_a_refused_parameter_touches_nothing_and_queues_nothing(repository, argu
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert re.search(message, line) and "Traceback" not in said
     assert content(repository) == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "arguments"),
+    [
+        ("deeper", ["exp", "run", "-S", "../params.yaml:train.lr=-1", "../dvc.yaml:train"]),
+        (".git", ["--cd", "..", "exp", "run", "-S", "train.lr=-1"]),
+        ("deeper", ["--cd=..", "exp", "run", "-S", "train.lr=-1"]),
+    ],
+)
+def test_a_parameter_is_refused_from_every_folder(repository, folder, arguments):
+    before = content(repository)
+    said = guarded(repository / folder, *arguments, status=1)
+    assert "train.lr: input should be greater than 0, got -1" in said
+    assert len(said.splitlines()) == 1 and content(repository) == before
+
+
+EXPERIMENTS = [
+    ["-S", "download.source=directory", "-S", "download.directory=data/raw"],
+    ["-S", "download.source=siegel", "-S", "download.max_zeros=1000"],
+    ["-S", "train.lr=0.002"],
+]
+MINE = ["data/raw/zeros_5000.dat", "data/raw/a/b.txt", "data/model/mine.txt"]
+
+
+@pytest.mark.parametrize("mine", MINE)
+@pytest.mark.parametrize("arguments", EXPERIMENTS)
+def test_no_experiment_deletes_a_users_file(repository, mine, arguments):
+    with users_file(repository / mine):
+        before = content(repository)
+        said = guarded(repository, "exp", "run", *arguments, status=1)
+        assert said.startswith(f"error: {mine}: ") and "Move it elsewhere" in said
+        assert len(said.splitlines()) == 1 and content(repository) == before
+
+
+@pytest.mark.parametrize("mine", MINE)
+def test_no_experiment_deletes_a_users_file_before_the_first_run(repository, tmp_path, mine):
+    run(tmp_path, "git", "clone", "-q", str(repository), "clone")
+    with users_file(tmp_path / "clone" / mine):
+        before = content(tmp_path / "clone")
+        said = guarded(tmp_path / "clone", "exp", "run", *EXPERIMENTS[2], status=1)
+        assert said.startswith(f"error: {mine}: ") and content(tmp_path / "clone") == before
+
+
+def test_repro_leaves_what_it_keeps_to_the_stage(repository):
+    """data/raw persists: the stage itself looks at what lies there."""
+    with users_file(repository / MINE[2]):
+        assert guarded(repository, "repro", status=1).startswith(f"error: {MINE[2]}: ")
+    with users_file(repository / MINE[0]):
+        assert f"{MINE[0]} at byte 0" in guarded(repository, "repro", "train", status=255)
+        assert (repository / MINE[0]).read_text() == "the user's"
+
+
+def test_no_applied_experiment_deletes_a_users_file(repository):
+    guarded(repository, "exp", "run", "--name", "other", "-S", "train.seed=9")
+    run(repository, "git", "checkout", "-q", ".")
+    run(repository, "dvc", "checkout", "-q")
+    with users_file(repository / MINE[0]):
+        before = content(repository)
+        assert MINE[0] in guarded(repository, "exp", "apply", "other", status=1)
+        assert content(repository) == before
+
+
+def test_a_file_of_ours_that_the_user_replaced_stays(repository):
+    """Of the same name and size, so that DVC would take it for its own."""
+    path = repository / "data/raw/zeros_14.dat"
+    ours = path.read_bytes()
+    path.write_bytes(ours[:-1] + b"!")
+    try:
+        assert "zeros_14.dat: this file" in guarded(
+            repository, "exp", "run", *EXPERIMENTS[2], status=1
+        )
+        assert path.read_bytes().endswith(b"!")
+    finally:
+        path.write_bytes(ours)
+
+
+def test_what_a_killed_run_left_and_what_a_link_leads_to_hinder_nothing(repository, tmp_path):
+    (tmp_path / "mine").write_text("elsewhere")
+    left = repository / "data/raw/.zeros_5000.dat.partial"
+    left.write_bytes(b"half")
+    (repository / "data/model/link").symlink_to(tmp_path / "mine")
+    guarded(repository, "exp", "run", "-S", "train.seed=11")
+    assert not left.exists() and (tmp_path / "mine").read_text() == "elsewhere"
+    run(repository, "git", "checkout", "-q", ".")
+    run(repository, "dvc", "checkout", "-q", "--force")
+
+
+def test_the_folders_looked_at_are_those_of_the_graph():
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    outs = [out for stage in stages for out in stage.get("outs", [])]
+    folders = {out for out in outs if isinstance(out, str) and not Path(out).suffix}
+    kept = {
+        path for out in outs if isinstance(out, dict) for path in out if out[path].get("persist")
+    }
+    assert {str(path) for path in guard.FILES} == folders
+    assert {str(path) for path in guard.PERSISTENT} == kept
+
+
+@contextmanager
+def users_file(path):
+    missing = [p for p in path.parents if not p.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("the user's")
+    try:
+        yield
+    finally:
+        path.unlink()
+        for folder in missing:
+            folder.rmdir()
 
 
 def test_nothing_refused_was_queued(repository):
@@ -149,7 +284,7 @@ def test_parameters_edited_by_hand_are_checked_before_repro_removes_anything(rep
     path.write_text(good.replace("batch: ", "batch: -"))
     try:
         assert "train.batch" in guarded(repository, "repro", status=1)
-        assert (repository / "data/model").read_text() == "weights"
+        assert (repository / WEIGHTS).read_text() == "weights"
     finally:
         path.write_text(good)
 
@@ -158,7 +293,7 @@ def test_parameters_edited_by_hand_are_checked_before_repro_removes_anything(rep
 def test_an_experiment_cut_off_leaves_the_workspace_as_it_was(repository, ending):
     before = content(repository)
     process, stage = started(repository, 5)
-    assert not (repository / "data/model").exists(), "DVC removes outputs first"
+    assert not (repository / WEIGHTS).exists(), "DVC removes outputs first"
     if ending == signal.SIGINT:
         os.killpg(process.pid, ending)  # as a terminal does
     else:
@@ -176,7 +311,7 @@ def test_what_is_ignored_stays_ignored(repository):
     process.send_signal(signal.SIGHUP)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
-    assert not alive(stage) and (repository / "data/model").read_text() == "weights"
+    assert not alive(stage) and (repository / WEIGHTS).read_text() == "weights"
     run(repository, "git", "checkout", "-q", ".")
     run(repository, "dvc", "checkout", "-q")
 
@@ -196,14 +331,12 @@ def test_an_experiment_that_ends_well_is_left_alone(repository):
 
 
 def test_what_says_no_parameter_of_ours_is_not_looked_at():
-    assert guard.overrides(["-S", "a.b=1", "--set-param", "c=2", "-Sother.yaml:d=3"]) == [
-        "a.b=1",
-        "c=2",
-    ]
-    assert guard.overrides(["-n", "name", "--queue"]) == []
-    guard.check(["-S", "train.lr=0.001", "-S", "download.table=null"], ROOT / "params.yaml")
+    said = ["a.b=1", "c=2", "other.yaml:d=3", "params.yaml:e=4:5", "../params.yaml:f=6"]
+    assert guard.overrides(said, ROOT, ROOT) == ["a.b=1", "c=2", "e=4:5"]
+    assert guard.overrides(said, ROOT / "docs", ROOT) == ["f=6"]
+    guard.check(["train.lr=0.001", "download.table=null"], ROOT / "params.yaml")
     with pytest.raises(ZetaError, match="Nothing was run"):
-        guard.check(["-S", "=="], ROOT / "params.yaml")
+        guard.check(["=="], ROOT / "params.yaml")
 
 
 def test_setup_puts_it_in_the_place_of_dvc():

@@ -1,11 +1,12 @@
-"""The command `dvc`, with params.yaml checked before DVC touches anything and put back afterwards.
+"""The command `dvc`, with what it would lose checked before, and put back afterwards.
 
 DVC writes `-S` into params.yaml and removes the outputs of a stage before the stage runs, so a
-parameter that the stage refuses costs the outputs, and an experiment that is cut off leaves the
-workspace half way. It has no hook before that, and outputs that persist would do without its run
-cache. So `make setup` puts this in the place of `.venv/bin/dvc`: it looks at `repro` and `exp run`,
-hands everything over unchanged, and when an experiment in the workspace does not end well puts
-params.yaml, dvc.lock, metrics and plots back and has DVC check out the rest.
+parameter that the stage refuses costs the outputs, a file of the user's in an output folder is
+deleted, and an experiment that is cut off leaves the workspace half way. It has no hook before
+that, and outputs that persist would do without its run cache. So `make setup` puts this in the
+place of `.venv/bin/dvc`: it looks at `repro`, `exp run` and `exp apply`, hands everything over
+unchanged, and when an experiment in the workspace does not end well puts params.yaml, dvc.lock,
+metrics and plots back and has DVC check out the rest.
 """
 
 from __future__ import annotations
@@ -13,41 +14,52 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import chdir, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
 from zetalib import atomic, params
 from zetalib.errors import ZetaError
 
+if TYPE_CHECKING:
+    from argparse import Namespace
+
 LOCK = Path("dvc.lock")
 GRAPH = Path("dvc.yaml")
-_ELSEWHERE = {"--queue", "--temp", "--run-all", "-h", "--help", "--dry"}
+SPLITS = ("train", "calibration", "val")
+# The files of an output folder whose stage does not tell its own by what they hold.
+FILES = {
+    Path("data/windows"): {"meta.json", "index.parquet", *(f"{split}.pt" for split in SPLITS)},
+    Path("data/inversion"): {f"{split}.safetensors" for split in SPLITS},
+    Path("data/model"): {"weights.safetensors", "config.json"},
+    Path("data/formulas"): {"formulas.csv", "formulas.json"},
+}
+PERSISTENT = {Path("data/raw"), Path("data/zeros"), Path("data/spacings")}  # `persist` in dvc.yaml
 
 
-def overrides(arguments: Sequence[str]) -> list[str]:
-    """What -S and --set-param say, of params.yaml: `section.key=value` in Hydra's grammar."""
-    found, rest = [], iter(arguments)
-    for argument in rest:
-        if argument in ("-S", "--set-param"):
-            found.append(next(rest, ""))
-        elif argument.startswith("--set-param="):
-            found.append(argument.partition("=")[2])
-        elif argument.startswith("-S"):
-            found.append(argument[2:])
-    said = []
-    for text in found:
-        path, colon, override = text.partition(":")
-        if colon and "=" not in path and path.endswith((".yaml", ".yml", ".json", ".toml", ".py")):
-            text = override if path == str(params.PARAMS_FILE) else ""
-        said += [text] if text else []
-    return said
+def overrides(said: Iterable[str], here: Path, root: Path) -> list[str]:
+    """Those of -S and --set-param that are of params.yaml: `section.key=value`, Hydra's grammar.
+
+    Parameters
+    ----------
+    said : iterable of str
+        As given: `section.key=value` or `file:section.key=value`.
+    here, root : path
+        The folder that file names are relative to; the repository's.
+    """
+    from dvc.utils.cli_parse import to_path_overrides
+
+    ours = (root / params.PARAMS_FILE).resolve()
+    by_file = to_path_overrides(said)
+    return [
+        text for file, texts in by_file.items() if (here / file).resolve() == ours for text in texts
+    ]
 
 
-def check(arguments: Sequence[str], path: Path = params.PARAMS_FILE) -> None:
+def check(said: Sequence[str] = (), path: Path = params.PARAMS_FILE) -> None:
     """Check the parameters a command of DVC would run with, each combination of a sweep.
 
     Raises
@@ -55,7 +67,6 @@ def check(arguments: Sequence[str], path: Path = params.PARAMS_FILE) -> None:
     ZetaError
         As :func:`zetalib.params.check`; also if an override is none.
     """
-    said = overrides(arguments)
     content = params.read(path)
     if not said:
         params.check(content, path)
@@ -72,8 +83,51 @@ def check(arguments: Sequence[str], path: Path = params.PARAMS_FILE) -> None:
                 _put(changed, override)
             params.check(changed, path)
     except (DvcException, HydraException) as error:
+        home = [text for text in said if "=~" in text]
         problem = " ".join(str(error).split())
-        raise ZetaError("--set-param", problem, "Nothing was run; write key=value.") from None
+        remedy = "Nothing was run; write key=value."
+        if home:
+            key, _, value = home[0].partition("=")
+            problem, remedy = f"{home[0]}: ~ needs quotes of its own", f"Write '{key}=\"{value}\"'."
+        raise ZetaError("--set-param", problem, remedy) from None
+
+
+def check_outputs(keeping: Iterable[Path] = ()) -> None:
+    """Check that output folders hold nothing but what stages wrote, whole or not.
+
+    Parameters
+    ----------
+    keeping : iterable of path
+        Output folders that the command leaves to their stages, which look for themselves.
+
+    Raises
+    ------
+    ZetaError
+        Naming the first file that DVC would delete and nobody could bring back.
+    """
+    for folder in (*PERSISTENT, *FILES):
+        if folder not in keeping and folder.is_dir() and not folder.is_symlink():
+            written = _written(folder)
+            for path in sorted(folder.rglob("*")):
+                # What a link leads to stays where it is.
+                if path.is_file() and not path.is_symlink() and not written(path):
+                    problem = (
+                        "this file is not one that the pipeline wrote, and DVC would delete it"
+                    )
+                    raise ZetaError(path, problem, "Move it elsewhere, then run it again.")
+
+
+def _written(folder: Path) -> Callable[[Path], bool]:
+    """Whether a file in an output folder is one that a stage wrote."""
+    if folder == Path("data/raw"):
+        from zetalib import manifest
+
+        return manifest.ours(folder)
+    if folder in PERSISTENT:
+        from zetalib import tables
+
+        return tables._is_ours
+    return lambda path: path.parent == folder and path.name in FILES[folder]
 
 
 def _copied(tree: Any) -> Any:
@@ -158,23 +212,34 @@ def _ending_children() -> Iterator[None]:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run `dvc` with these arguments; its exit status, or 1 if parameters are refused."""
-    here = params.PARAMS_FILE.is_file() and GRAPH.is_file()
-    experiment = list(arguments[:2]) in (["exp", "run"], ["experiments", "run"], ["exp", "r"])
-    running = here and (experiment or list(arguments[:1]) == ["repro"])
-    asks = {"-h", "--help"} & set(arguments)
-    if running and not asks and "--run-all" not in arguments:
-        try:
-            check(arguments)
-        except ZetaError as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-            return 1
-    from dvc.cli import main
+    """Run `dvc` with these arguments; its exit status, or 1 if they are refused."""
+    from dvc.cli import DvcParserError, main, parse_args
+    from dvc.commands.experiments.apply import CmdExperimentsApply
+    from dvc.commands.experiments.run import CmdExperimentsRun
+    from dvc.commands.repro import CmdRepro
 
-    if not (running and experiment) or _ELSEWHERE & set(arguments):
+    try:
+        asked = parse_args(list(arguments))
+    except DvcParserError:
+        return 254  # as DVC, which has said why
+    of = next(
+        (c for c in (CmdExperimentsRun, CmdExperimentsApply, CmdRepro) if asked.func is c), None
+    )
+    root = _root(Path(asked.cd))
+    if root is None or of is None or getattr(asked, "run_all", False):
         with _ending_children():
             return int(main(list(arguments)))
-    kept = Kept()
+    elsewhere = getattr(asked, "queue", False) or getattr(asked, "tmp_dir", False)
+    try:
+        _check(asked, root, () if of is not CmdRepro else PERSISTENT, elsewhere)
+    except ZetaError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    if of is not CmdExperimentsRun or elsewhere or asked.dry:
+        with _ending_children():
+            return int(main(list(arguments)))
+    with chdir(root):
+        kept = Kept()
     status = 1
     try:
         with _ending_children():
@@ -183,8 +248,31 @@ def run(arguments: Sequence[str]) -> int:
         status = 128 + signal.SIGINT
     finally:
         if status:
-            _undo(kept)
+            with chdir(root):
+                _undo(kept)
     return status
+
+
+def _root(folder: Path) -> Path | None:
+    """The folder of this project's graph, `folder` or one above it."""
+    for above in (folder.resolve(), *folder.resolve().parents):
+        if (above / ".dvc").is_dir():
+            return (
+                above
+                if (above / GRAPH).is_file() and (above / params.PARAMS_FILE).is_file()
+                else None
+            )
+    return None
+
+
+def _check(asked: Namespace, root: Path, keeping: Iterable[Path], elsewhere: bool) -> None:
+    """Check the parameters of a command and, if it runs in the workspace, what it would delete."""
+    said = overrides(getattr(asked, "set_param", None) or [], Path(asked.cd), root)
+    with chdir(root):
+        if hasattr(asked, "targets"):  # not where an experiment is applied
+            check(said)
+        if not elsewhere and not getattr(asked, "dry", False):
+            check_outputs(keeping)
 
 
 def _undo(kept: Kept) -> None:
