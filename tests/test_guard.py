@@ -339,6 +339,12 @@ def test_what_says_no_parameter_of_ours_is_not_looked_at():
         guard.check(["=="], ROOT / "params.yaml")
 
 
+def test_a_checkout_that_cannot_be_written_to_is_named(repository, monkeypatch, capsys):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    assert guard.run(["--cd", str(repository), "repro"]) == 1
+    assert "cannot be written to. Clone it elsewhere." in capsys.readouterr().err
+
+
 def test_setup_puts_it_in_the_place_of_dvc():
     makefile = (ROOT / "Makefile").read_text()
     assert "from zetalib.guard import command" in makefile and "$(VENV)/bin/dvc" in makefile

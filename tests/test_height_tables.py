@@ -68,6 +68,22 @@ def test_text_is_taken_to_the_last_digit(fetch):
 
 
 @pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        (1, "given to 1 decimals: 0.0.* of a mean spacing; forecasts finer than that"),
+        (9, "given to 9 decimals: [0-9.]+e-1"),
+        (4.0, "given to multiples of 2.-4: .*finer"),
+        (20, "given to 20 decimals: [0-9.]+e-21 "),
+    ],
+)
+def test_how_finely_heights_are_given_is_said(fetch, gamma, capsys, places, said):
+    step = Fraction(1, 2**4 if isinstance(places, float) else 10**places)
+    coarse = [round(Fraction(g) / step) * step for g in gamma[:400].tolist()]
+    fetch(lines(f"{Decimal(c.numerator) / Decimal(c.denominator):f}" for c in coarse))
+    assert re.search(said, capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
     ("form", "head"),
     [
         ("{g}", ""),
@@ -277,6 +293,13 @@ def test_points_that_are_no_zeros_are_brought_too(fetch, capsys):
         (b"PAR1 no parquet", "not a whole Parquet file"),
         (gzip.compress(b"14.1\n21.0\n" * 9, mtime=0)[:-9], "damaged gzip"),
         (b"\x1f\x8b\x08 no gzip", "damaged gzip"),
+        (
+            gzip.compress(b"14.1\n21.0\n" * 9, mtime=0) + b"more",
+            "damaged gzip, in bytes 0 to .* or",
+        ),
+        (gzip.compress(b"PAR1 and more", mtime=0), "a gzip file of Parquet. Unpack it first"),
+        (gzip.compress(b"\x93NUMPY\x01\0", mtime=0), "a gzip file of npy. Unpack it first"),
+        (b"14,134725\n21,022040\n", "line 1: '14,134725': a decimal comma"),
         (b"BZh91AY", "it is bzip2"),
         ("14.1\n".encode("utf-16"), "it is UTF-16"),
         (PLATT.read_bytes(), "one of the archive's files"),

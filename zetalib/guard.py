@@ -267,6 +267,8 @@ def _root(folder: Path) -> Path | None:
 
 def _check(asked: Namespace, root: Path, keeping: Iterable[Path], elsewhere: bool) -> None:
     """Check the parameters of a command and, if it runs in the workspace, what it would delete."""
+    if not os.access(root, os.W_OK):
+        raise ZetaError(root, "this checkout cannot be written to", "Clone it elsewhere.")
     said = overrides(getattr(asked, "set_param", None) or [], Path(asked.cd), root)
     with chdir(root):
         if hasattr(asked, "targets"):  # not where an experiment is applied

@@ -50,6 +50,7 @@ ABSOLUTE = 1 << 52  # below it float64 is finer than 1, and a block may begin ne
 COUNTED = 1e12  # above, float64 heights do not tell the count to a zero: it is checked here
 RANKED = 1 << 62  # ranks beyond are kept above a base
 SAMPLE = 256  # zeros over which S(t) is averaged
+COARSE = 1e-3  # of a mean spacing: the inverse problem resolves less
 ENOUGH = 0.25  # of that mean: ranks are checked where theory bounds it by this
 _BITS = 256  # of working precision: 10^30 to 2^-150
 
@@ -122,6 +123,7 @@ def write(params: Download, folder: Path) -> Besides:
         remedy = "Set it to null for all there are."
         raise ZetaError("params.yaml: download.max_zeros", problem, remedy)
     print(ends.judge(path), flush=True)
+    print(ends.describe_resolution(), flush=True)
     return Besides(bases=place.bases())
 
 
@@ -370,6 +372,15 @@ class _Ends:
         remedy += "means zeros missing or given twice."
         raise ZetaError(path, problem, remedy)
 
+    def describe_resolution(self) -> str:
+        """Say how finely the heights are given, in mean spacings: no spacing is known better."""
+        units = fixed.to_ints(np.concatenate([self._first, self._last]))
+        text, step = _resolution(units)
+        top = float(self._place.kept + (units[-1] >> fixed.UNIT_BITS))
+        share = step * math.log(max(top, 14.0) / (2 * math.pi)) / (2 * math.pi)
+        said = f"heights are given to {text}: {share:.2g} of a mean spacing"
+        return f"{said}; forecasts finer than that are of the rounding" if share > COARSE else said
+
     def _mean_s(self, heights: Fixed, rank: int) -> float | None:
         """The mean of n - 1/2 - theta(t)/pi - 1; None where it may be far from 0."""
         units = fixed.to_ints(heights)
@@ -380,6 +391,31 @@ class _Ends:
         with ctx.workprec(_BITS):
             off = [rank + k - arb(0.5) - _smooth(self._place.kept, u) for k, u in enumerate(units)]
             return float((sum(off, arb(0)) / len(off)).mid())
+
+
+def _resolution(units: list[int]) -> tuple[str, float]:
+    """The coarsest power of 1/10 or 1/2 of which all heights, in units of 2^-101, are multiples.
+
+    Returns
+    -------
+    str, float
+        "9 decimals" or "2^-30", and the step.
+    """
+    one = 1 << fixed.UNIT_BITS
+    binary = fixed.UNIT_BITS - min(
+        [(u & -u).bit_length() - 1 for u in units if u] + [fixed.UNIT_BITS]
+    )
+
+    def is_decimal(u: int, power: int) -> bool:
+        nearest = (u * power * 2 + one) // (2 * one)
+        return (nearest * one * 2 + power) // (2 * power) == u
+
+    for places in range(30):
+        if 2.0**-binary > 10.0**-places:
+            break
+        if all(is_decimal(u, 10**places) for u in units):
+            return f"{places} decimals", 10.0**-places
+    return f"multiples of 2^-{binary}", 2.0**-binary
 
 
 def _smooth(base: int, units: int) -> arb:
@@ -452,7 +488,22 @@ def _open(path: Path, handle: BinaryIO, pool: compute.Pool) -> Table:
     stream: BinaryIO = handle
     if start.startswith(b"\x1f\x8b"):
         stream = gzip.GzipFile(fileobj=handle)  # type: ignore[assignment]
+        _check_unpacked(path, handle)
     return _text_table(path, _patient(path, stream), pool)
+
+
+def _check_unpacked(path: Path, handle: BinaryIO) -> None:
+    """Refuse a gzip file of what is no text; the handle is left where it was."""
+    kinds = {b"\x93NUMPY": "npy", b"PK\x03\x04": "npz (or another zip)", b"PAR1": "Parquet"}
+    try:
+        start = zlib.decompressobj(wbits=31).decompress(handle.read(1 << 12), 8)
+    except zlib.error:
+        start = b""  # told where the text is read
+    handle.seek(0)
+    for magic, name in kinds.items():
+        if start.startswith(magic):
+            remedy = f"Unpack it first: gunzip -k {path.name}."
+            raise ZetaError(path, f"a gzip file of {name}", remedy)
 
 
 def _patient(path: Path, stream: BinaryIO) -> Iterator[bytes]:
@@ -462,7 +513,8 @@ def _patient(path: Path, stream: BinaryIO) -> Iterator[bytes]:
         try:
             piece = stream.read(PIECE)
         except (EOFError, OSError, zlib.error) as error:
-            problem = f"damaged gzip after {done} bytes of text ({error})"
+            problem = f"damaged gzip, in bytes {done} to {done + PIECE} of its text or behind them"
+            problem += f" ({error})"
             raise ZetaError(path, problem, "Fetch it again.") from None
         if not piece:
             return
@@ -537,6 +589,7 @@ def _head(path: Path, begin: bytes) -> _Head:
             named = len(_names(said)) == len(fields) and any(numbers)
             if named or all(numbers):
                 _tell(path, said)
+                _check_no_decimal_comma(path, line, fields, number)
                 return _columns(path, fields, where, number, said)
         if fields:
             said.append((number, line))
@@ -546,6 +599,14 @@ def _head(path: Path, begin: bytes) -> _Head:
             problem = f"no line of numbers in its first {min(len(begin), HEAD)} bytes: {shown!r}"
             raise ZetaError(path, problem, _ROOT)
     raise AssertionError("unreachable")
+
+
+def _check_no_decimal_comma(path: Path, line: bytes, fields: list[bytes], number: int) -> None:
+    """Refuse "14,134725": two columns, were it not that no height is whole."""
+    if re.fullmatch(rb'"?\d+,\d+"?', line.strip()) and len(fields) == 2:
+        shown = line.strip()[:60].decode("ascii", "replace")
+        problem = f"{shown!r}: a decimal comma? No height is a whole number"
+        raise ZetaError(f"{path}: line {number}", problem, "Write heights with a decimal point.")
 
 
 def _tell(path: Path, said: list[tuple[int, bytes]]) -> None:
