@@ -20,7 +20,8 @@ def checkout(folder, inner):
     package = folder / "zetalib"
     package.mkdir(parents=True, exist_ok=True)
     (package / "__init__.py").write_text("")
-    shutil.copyfile(ROOT / "zetalib" / "kernels.py", package / "kernels.py")
+    for name in ("kernels.py", "provenance.py"):
+        shutil.copyfile(ROOT / "zetalib" / name, package / name)
     (package / "inner.py").write_text(f"import numba\n@numba.njit\ndef f(x):\n    return {inner}\n")
     (package / "outer.py").write_text(
         "from zetalib.inner import f\nfrom zetalib.kernels import cached\n"

@@ -148,22 +148,6 @@ def test_every_run_has_a_record_of_its_own_whatever_dots_are_in_its_name():
     assert len(set(names)) == len(runs) and names == [f"{run.name}.json" for run in runs]
 
 
-def test_comments_do_not_change_the_code_but_a_statement_does(tmp_path):
-    (tmp_path / "package").mkdir()
-    path = tmp_path / "package" / "a.py"
-    digests = []
-    for text in ('"""One."""\nx = 1\n', '"""Two."""\n\nx = 1  # said\n', "x = 2\n"):
-        path.write_text(text)
-        results._code.cache_clear()
-        digests.append(results._code(path))
-    assert digests[0] == digests[1] != digests[2]
-
-
-def test_the_code_of_training_is_all_it_imports():
-    found = {path.stem for path in results._closure(results.Path(train.__file__))}
-    assert found == {*train._CODE, "tables"}  # those keep files, and decide no number
-
-
 def test_a_stand_in_lies_below_the_tail_and_in_no_table(workspace, defaults):
     p = changed(defaults.window, length=32)
     fit, scored = results.splits(p, stand_in=True)

@@ -126,7 +126,7 @@ def _written(folder: Path) -> Callable[[Path], bool]:
     if folder in PERSISTENT:
         from zetalib import tables
 
-        return tables._is_ours
+        return tables.is_ours
     return lambda path: path.parent == folder and path.name in FILES[folder]
 
 

@@ -14,9 +14,7 @@ whole is the same bits fresh and kept.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -27,10 +25,9 @@ from typing import Any
 import numba
 from numba.core.caching import CompileResultCacheImpl, _CacheLocator
 
+from zetalib import provenance
+
 LONG_AGO = 60 * 86400.0  # seconds
-_IMPORT = re.compile(
-    r"^\s*(?:from zetalib import (\([^)]*\)|[^\n]*)|from zetalib\.(\w+) import)", re.MULTILINE
-)
 
 
 def cached(**options: Any) -> Any:
@@ -40,19 +37,8 @@ def cached(**options: Any) -> Any:
 
 @cache
 def _digest(module: Path) -> str:
-    """Digest of a module and of what it imports of the library, directly or not."""
-    found, todo = {module}, [module]
-    while todo:
-        for several, one in _IMPORT.findall(todo.pop().read_text()):
-            for name in [*re.findall(r"\w+", several), one]:
-                path = module.with_name(f"{name}.py")
-                if path not in found and path.is_file():
-                    found.add(path)
-                    todo.append(path)
-    digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(found):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
+    """Digest of a module, of what it imports of the library, directly or not, and of numba."""
+    return provenance.key(provenance.code(module), numba.__version__)
 
 
 @cache

@@ -8,16 +8,13 @@ taken up; the record under `metrics/results/` is what docs are generated from.
 
 from __future__ import annotations
 
-import ast
-import functools
 import hashlib
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +34,7 @@ from zetalib import (
     inversion,
     model,
     params,
+    provenance,
     remedies,
     score,
     skill,
@@ -55,8 +53,6 @@ INVERTED = Path("data/inversion")
 PERTURBED_FROM = 40  # inputs from here on are exchanged to see which forecasts move
 PERTURBED_WINDOWS = 16
 BLOCK, BLOCKS = 4, 10  # windows in a block of the bootstrap at most; blocks at least
-# Values are in the key themselves; these modules decide no number besides.
-_NO_NUMBERS = {"params", "errors", "atomic", "__init__"}
 
 
 @dataclass(frozen=True)
@@ -165,7 +161,9 @@ def execute(run: Run, log: Log = print) -> dict[str, Any]:
     """Train and score a run, or what of it is not done yet; its record, which is also written."""
     fit, tail = splits(run.params.window, run.stand_in)
     trained = training_key(run, fit)
-    key = _digest([trained, run.params.evaluate.model_dump(), _hash(tail), _code(__file__)])
+    key = provenance.key(
+        trained, run.params.evaluate.model_dump(), _hash(tail), provenance.code(__file__)
+    )
     if run.record.is_file():
         record: dict[str, Any] = json.loads(run.record.read_text())
         if record["key"] == key:
@@ -363,38 +361,10 @@ def training_key(run: Run, fit: Windows) -> str:
     p = run.params
     decides = p.train.model_dump(exclude={"usd_per_hour", "checkpoint_every", "wandb"})
     sections = [section.model_dump() for section in (p.model, p.memory, p.losses)]
-    return _digest([_hash(fit), *sections, decides, _code(train.__file__), torch.__version__])
-
-
-def _digest(ingredients: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()
+    return provenance.key(
+        _hash(fit), *sections, decides, provenance.code(train.__file__), torch.__version__
+    )
 
 
 def _hash(windows: Windows) -> str:
     return hashlib.sha256(windows.spacing.contiguous().numpy().data).hexdigest()
-
-
-@functools.cache
-def _code(module: str | Path) -> str:
-    """Digest of the code of a module and of what it imports of the library, less comments."""
-    return _digest([ast.dump(_bare(path)) for path in sorted(_closure(Path(module)))])
-
-
-def _closure(module: Path) -> Iterator[Path]:
-    finder = ModuleFinder(path=[str(module.parents[1])])  # looks at the library only
-    finder.run_script(str(module))
-    for found in finder.modules.values():
-        path = Path(getattr(found, "__file__", None) or "__init__")
-        if path.stem not in _NO_NUMBERS:
-            yield path
-
-
-def _bare(path: Path) -> ast.Module:
-    """The syntax tree of a file without its docstrings: what is said is not what is done."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
-            node, clean=False
-        ):
-            node.body = node.body[1:]
-    return tree

@@ -7,7 +7,6 @@ folder of Parquet (pandas, pyarrow, Spark) pass over names that begin with an un
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -22,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zetalib import atomic
+from zetalib import atomic, provenance
 from zetalib.errors import ZetaError
 
 INDEX = "_index.json"
@@ -47,11 +46,9 @@ class Part:
     key: str
 
 
-def code(*files: str) -> str:
-    """Digest of source files and of the libraries that decide what a stage writes."""
-    versions = f"pyarrow {pa.__version__} numpy {np.__version__}".encode()
-    sources = [Path(file).read_bytes() for file in files]
-    return hashlib.sha256(b"\0".join([versions, *sources])).hexdigest()
+def code(file: str) -> str:
+    """Digest of a stage's code and of the libraries that decide what it writes."""
+    return provenance.key(provenance.code(file), pa.__version__, np.__version__)
 
 
 def check_code(path: Path, asked: str, here: str) -> None:
@@ -59,11 +56,6 @@ def check_code(path: Path, asked: str, here: str) -> None:
     if asked != here:
         problem = "a Dask worker runs other code or libraries than the stage"
         raise ZetaError(path, problem, "Restart the workers with this checkout and environment.")
-
-
-def make_key(*ingredients: str | int | None) -> str:
-    """The key of a file from all that decides its bytes."""
-    return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()
 
 
 def whole(path: Path) -> Part | None:
@@ -107,7 +99,7 @@ def writing(path: Path, schema: pa.Schema, key: str) -> Iterator[pq.ParquetWrite
         aside.unlink(missing_ok=True)
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
     """Whether a file of a data set's folder was written by a stage, whole or not."""
     if path.name in INDEXES or _PARTIAL.fullmatch(path.name):
         return True
@@ -152,14 +144,14 @@ def rebuilding(folder: Path) -> Iterator[list[Part]]:
     From the first moment to the last the folder has no index, so that it does not look whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    atomic.check_ours(folder, _is_ours)
+    atomic.check_ours(folder, is_ours)
     for name in INDEXES:
         (folder / name).unlink(missing_ok=True)
     parts: list[Part] = []
     yield parts
     names = {part.path.name for part in parts}
     for path in folder.iterdir():
-        if path.name not in names and _is_ours(path):
+        if path.name not in names and is_ours(path):
             path.unlink()
     files = [
         {"name": p.path.name, "bytes": p.path.stat().st_size, "rows": p.rows, "key": p.key}

@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from zetalib import batches, losses, memory, params
+from zetalib import batches, losses, memory, params, provenance
 from zetalib.batches import Batches
 from zetalib.distributed import ALONE, Group
 from zetalib.errors import ZetaError
@@ -39,22 +39,6 @@ Log = Callable[[str], None]
 
 _DIVERGED = "Lower train.lr or train.clip, or raise model.sigma_floor; no weights were written."
 _CENTROID = 1024  # windows at most that the centroid of a memory is taken over
-_CODE = (
-    "batches",
-    "distributed",
-    "inversion",
-    "kernels",
-    "lanes",
-    "losses",
-    "memory",
-    "model",
-    "optimizers",
-    "positions",
-    "primes",
-    "shares",
-    "train",
-    "window",
-)
 
 
 @dataclass
@@ -356,10 +340,10 @@ def run_key(
     without = {"usd_per_hour", "checkpoint_every", "processes", "data", "live", "wandb"}
     sections = [part.model_dump() for part in (m, memory_params, loss_params)]
     decides = p.model_dump(exclude=without)
-    digest.update(json.dumps([*sections, decides, group.world, torch.__version__]).encode())
-    for name in _CODE:
-        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
-    return digest.hexdigest()
+    code = provenance.code(__file__)
+    return provenance.key(
+        digest.hexdigest(), *sections, decides, group.world, code, torch.__version__
+    )
 
 
 def discard(checkpoint: str | Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from zetalib import tables
+from zetalib import provenance, tables
 from zetalib.errors import ZetaError
 from zetalib.tables import Map, Part
 
@@ -24,7 +24,7 @@ MAX_LAG = 10
 BINS = 1000  # of a histogram
 BINS_PER_SPACING = 100  # up to 10 mean spacings; larger ones are in one more bin
 
-_CODE = tables.code(__file__, tables.__file__)
+_CODE = tables.code(__file__)
 
 
 def spacings(gamma: Floats, gap: Floats, variant: Variant = "B") -> Floats:
@@ -188,7 +188,7 @@ def unfold(source: Part, out: Path, variant: Variant, code: str) -> tuple[Part, 
     `code` is the digest of the caller's code, which must be this process's.
     """
     tables.check_code(out, code, _CODE)
-    key = tables.make_key(_CODE, variant, source.key)
+    key = provenance.key(_CODE, variant, source.key)
     found, total = tables.whole(out), Accumulator()
     if found is not None and found.key == key:
         for group, _ in enumerate(tables.groups(out)):

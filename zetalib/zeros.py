@@ -9,7 +9,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from zetalib import fixed, manifest, platt, tables
+from zetalib import fixed, manifest, platt, provenance, tables
 from zetalib.errors import ZetaError
 from zetalib.platt import Header
 from zetalib.tables import Map, Part
@@ -25,7 +25,7 @@ _AS_LEFT = (
 )
 TOLD = 10  # repeated blocks told one by one, of a file
 
-_CODE = tables.code(__file__, fixed.__file__, platt.__file__, tables.__file__)
+_CODE = tables.code(__file__)
 
 
 def decode_folder(
@@ -123,7 +123,7 @@ def decode(
     tables.check_code(out, code, _CODE)
     # Where the blocks begin: the first may repeat the last of another file.
     begin = headers[0].offset if headers else None
-    key = tables.make_key(_CODE, md5, begin, following, *([base] if base else []))
+    key = provenance.key(_CODE, md5, begin, following, *([base] if base else []))
     found = tables.whole(out)
     # The key vouches for the md5 the archive file had then; one changed since is looked at again.
     if (
