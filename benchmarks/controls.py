@@ -19,8 +19,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from zetalib import circular, params, sources, tables, unfold, verify, zeros
-from zetalib.unfold import LAGS, Accumulator
+from zetalib import params
+from zetalib.data import decode, parquet_folders, unfold, verify
+from zetalib.data.unfold import LAGS, Accumulator
+from zetalib.theory import unitary_ensemble, zeta
 
 Floats = NDArray[np.float64]
 
@@ -41,17 +43,19 @@ def measured(source: str, count: int | None) -> tuple[Floats, float]:
         raw, decoded, unfolded = (Path(scratch) / name for name in ("raw", "zeros", "spacings"))
         with redirect_stdout(io.StringIO()):
             start = time.perf_counter()
-            sources.fetch(download, raw)
+            download.fetch(download, raw)
             seconds = time.perf_counter() - start
-            zeros.decode_folder(raw, decoded)
+            decode.decode_folder(raw, decoded)
             unfold.unfold_folder(decoded, unfolded)
-        parts = [pq.read_table(p.path, columns=["spacing"]) for p in tables.parts(unfolded)]
+        parts = [
+            pq.read_table(p.path, columns=["spacing"]) for p in parquet_folders.parts(unfolded)
+        ]
         return np.concatenate([part["spacing"].to_numpy() for part in parts]), seconds
 
 
 def divergences(share: Floats) -> dict[str, float]:
     """KL and L1 distance from the GUE surmise of the shares of spacings between EDGES."""
-    expected, some = verify.surmise(EDGES), share > 0
+    expected, some = zeta.surmise_mass(EDGES), share > 0
     return {
         "KL to surmise": float((share[some] * np.log(share[some] / expected[some])).sum()),
         "L1 to surmise": float(np.abs(share - expected).sum()),
@@ -78,12 +82,14 @@ def statistics(spacing: Floats) -> dict[str, float]:
 
 def theory() -> dict[str, float]:
     """What :func:`statistics` tends to for the bulk of the GUE."""
-    found = {"mean": 1.0, "std": float(np.sqrt(circular.spacing_variances(1)[1]))}
-    acf = circular.spacing_autocorrelation(LAGS)
+    found = {"mean": 1.0, "std": float(np.sqrt(unitary_ensemble.spacing_variances(1)[1]))}
+    acf = unitary_ensemble.spacing_autocorrelation(LAGS)
     found |= {f"acf {k}": float(r) for k, r in zip(LAGS, acf, strict=True)}
-    found |= divergences(np.diff(circular.spacing_distribution(EDGES)))
-    found["fraction > 3"] = float(1 - circular.spacing_distribution(np.array([3.0]))[0])
-    found |= {f"number variance {length}": circular.number_variance(length) for length in LENGTHS}
+    found |= divergences(np.diff(unitary_ensemble.spacing_distribution(EDGES)))
+    found["fraction > 3"] = float(1 - unitary_ensemble.spacing_distribution(np.array([3.0]))[0])
+    found |= {
+        f"number variance {length}": unitary_ensemble.number_variance(length) for length in LENGTHS
+    }
     return found
 
 

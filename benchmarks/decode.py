@@ -22,7 +22,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from zetalib import platt, tables, unfold
+from zetalib.archive import codec
+from zetalib.data import parquet_folders
+from zetalib.theory import zeta
 
 Floats = NDArray[np.float64]
 
@@ -92,7 +94,7 @@ def published_reader(path: Path, blocks: int) -> int:
                 z += (hi << 96) + (mid << 64) + lo
                 yield n, start + z
 
-    headers, _ = platt.read_headers(path)
+    headers, _ = codec.read_headers(path)
     return sum(len(list(block(header.offset))) for header in headers[:blocks])
 
 
@@ -166,27 +168,27 @@ def main() -> None:
 
 def benchmark(folder: Path, arguments: argparse.Namespace) -> None:
     """Write the file, time all readers in turn, print the tables."""
-    path = folder / platt.file_name(T0)
+    path = folder / codec.file_name(T0)
     zeros = write_synthetic(path, arguments.blocks)
     size = path.stat().st_size
-    headers, _ = platt.read_headers(path)
+    headers, _ = codec.read_headers(path)
     slow_blocks = min(arguments.slow_blocks, arguments.blocks)
     slow = headers[slow_blocks - 1].n1 - headers[0].n0
     print(f"{path.name}: {arguments.blocks} blocks, {zeros:,} zeros, {size / 1e6:.1f} MB\n")
     c_loop = compile_loop(folder)
-    n, gamma, gap = platt.decode_file(path, None)  # compiles, and fills the page cache
-    spacing = unfold.spacings(gamma, gap)
+    n, gamma, gap = codec.decode_file(path, None)  # compiles, and fills the page cache
+    spacing = zeta.spacings(gamma, gap)
     unfolded = pa.table([n, gamma, spacing], ["n", "gamma", "spacing"])
     out = folder / "out.parquet"
     many = arguments.threads
 
     def write_table(table: pa.Table, path: Path) -> None:
-        with tables.writing(path, table.schema, "") as writer:
-            writer.write_table(table, row_group_size=tables.ROWS)
+        with parquet_folders.writing(path, table.schema, "") as writer:
+            writer.write_table(table, row_group_size=parquet_folders.ROWS)
 
     def all_of_it() -> None:
-        n, gamma, gap = platt.decode_file(path, None, many)
-        found = [n, gamma, unfold.spacings(gamma, gap)]
+        n, gamma, gap = codec.decode_file(path, None, many)
+        found = [n, gamma, zeta.spacings(gamma, gap)]
         write_table(pa.table(found, ["n", "gamma", "spacing"]), out)
 
     write_table(unfolded, out)
@@ -194,10 +196,10 @@ def benchmark(folder: Path, arguments: argparse.Namespace) -> None:
     source, target = np.ones(1 << 24), np.ones(1 << 24)  # 128 MB each: beyond any cache
     ours, ours_many = "zetalib, 1 thread", f"zetalib, {many} threads"
     readers: dict[str, tuple[int, Callable[[], Any]]] = {
-        ours: (zeros, lambda: platt.gamma_and_gap(path, platt.read_headers(path)[0], None)),
+        ours: (zeros, lambda: codec.gamma_and_gap(path, codec.read_headers(path)[0], None)),
         ours_many: (
             zeros,
-            lambda: platt.gamma_and_gap(path, platt.read_headers(path)[0], None, many),
+            lambda: codec.gamma_and_gap(path, codec.read_headers(path)[0], None, many),
         ),
         "C loop, -O3, 1 thread": (zeros, lambda: c_loop(path, zeros)),
         "numpy structured read": (zeros, lambda: structured(path)),
@@ -205,10 +207,10 @@ def benchmark(folder: Path, arguments: argparse.Namespace) -> None:
         "Python, record by record": (slow, lambda: python_records(path, slow_blocks)),
     }
     others: dict[str, Callable[[], Any]] = {
-        "headers of the file": lambda: platt.read_headers(path),
+        "headers of the file": lambda: codec.read_headers(path),
         "read + touch the arrays": lambda: move_only(path, zeros),
         "numpy copy": lambda: np.copyto(target, source),
-        "unfold": lambda: unfold.spacings(gamma, gap),
+        "unfold": lambda: zeta.spacings(gamma, gap),
         "Parquet alone": lambda: write_table(unfolded, out),
         "the same bytes, plain": lambda: write_plain(folder / "plain", payload),
         "decode + unfold + Parquet": all_of_it,

@@ -15,7 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from zetalib import exact, params, platt
+from zetalib import params
+from zetalib.archive import codec
+from zetalib.sources import exact
 
 ZEROS_14_MD5 = "56cfdb9e133098a294c145118fc33fa7"
 ZEROS_5000_BLOCKS = [
@@ -41,7 +43,7 @@ def check(folder: Path) -> bool:
     same = md5["zeros_14.dat"] == ZEROS_14_MD5
     print(f"zeros_14.dat    md5 {md5['zeros_14.dat']}, LMFDB {ZEROS_14_MD5}")
     print(f"zeros_5000.dat  md5 {md5['zeros_5000.dat']}\n")
-    headers, _ = platt.read_headers(folder / "zeros_5000.dat")
+    headers, _ = codec.read_headers(folder / "zeros_5000.dat")
     found = [(h.t0, h.n0, h.offset) for h in headers]
     print("| block | t0 | N(t0) | offset | LMFDB's offset | |\n|---|---|---|---|---|---|")
     for k, ((t0, n0, offset), theirs) in enumerate(zip(found, ZEROS_5000_BLOCKS, strict=True), 1):

@@ -8,7 +8,7 @@ stretch serves consecutive targets, so that a context is up to `targets` shorter
 standard errors are over stretches. `--fit` takes the top of the train split in place of the tail,
 heights blurred as they are in the tail (rounded to 10^4), and fits rows of `explicit.SHAPE`
 to every other window or stretch and scores the rest. The last two columns are what a linear
-forecast of S could do: :func:`zetalib.explicit.unresolved`.
+forecast of S could do: :func:`zetalib.baselines.explicit_formula.unresolved`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from scipy import stats
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
-from zetalib import contexts, explicit, inversion, window
-from zetalib.gridded import Gridded
+from zetalib import compute
+from zetalib.baselines import explicit_formula
+from zetalib.data import window
+from zetalib.densities.histogram import Gridded
+from zetalib.scoring import contexts
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -54,29 +57,35 @@ def places(fit: bool, context: int | None, number: int, targets: int) -> tuple[F
 
 
 def likelihoods(
-    spacing: Floats, height: Floats, first: int, smoothing: explicit.Smoothing | None
+    spacing: Floats, height: Floats, first: int, smoothing: explicit_formula.Smoothing | None
 ) -> tuple[Floats, Floats]:
     """Of all stretches, (M, T - first, C); the targets (M, T - first)."""
 
     def one(stretch: Floats, at: float) -> NDArray[np.float32]:
-        found = explicit.likelihoods(stretch[:-1], at, first, smoothing)
+        found = explicit_formula.likelihoods(stretch[:-1], at, first, smoothing)
         return np.asarray(found - found.max(1, keepdims=True), np.float32)
 
-    found = inversion.together(zip(spacing, height.tolist(), strict=True), one)
+    found = compute.map_threads(zip(spacing, height.tolist(), strict=True), one)
     return np.stack(found), spacing[:, first:]
 
 
 def fitted(likelihood: Floats, y: Floats) -> Floats:
     """The row of the shape that makes targets `y` (m,) most likely."""
-    cell = np.clip(np.searchsorted(explicit.EDGES, y, "right") - 1, 0, len(explicit.CENTRES) - 1)
-    powers = np.stack([np.log(explicit.CENTRES), explicit.CENTRES, explicit.CENTRES**2])
+    cell = np.clip(
+        np.searchsorted(explicit_formula.EDGES, y, "right") - 1,
+        0,
+        len(explicit_formula.CENTRES) - 1,
+    )
+    powers = np.stack(
+        [np.log(explicit_formula.CENTRES), explicit_formula.CENTRES, explicit_formula.CENTRES**2]
+    )
 
     def loss(x: Floats) -> float:
         log = math.exp(x[0]) * likelihood + x[1:4] @ powers
         mass = np.exp(log[np.arange(len(y)), cell] - log.max(1))
         mass = mass / np.exp(log - log.max(1, keepdims=True)).sum(1)
         floor = 1 / (1 + math.exp(-x[4]))
-        return -float(np.log((1 - floor) * mass + floor * explicit.SURMISE[cell]).mean())
+        return -float(np.log((1 - floor) * mass + floor * explicit_formula.SURMISE[cell]).mean())
 
     begin = np.array([math.log(0.7), 1.0, 0.0, -0.5, -5.0])
     found = minimize(loss, begin, method="Powell", options={"maxiter": 6, "ftol": 1e-4})
@@ -94,8 +103,8 @@ def scored(forecast: Gridded, y: Floats) -> Floats:
 
 def line(low: int, high: int, score: Floats, height: float) -> str:
     """A row of the table for `low` ... `high` spacings known; `score` is (5, M, t)."""
-    span = (low + high) / 2 / explicit.density(height)
-    lines, left = explicit.unresolved(span, height)
+    span = (low + high) / 2 / explicit_formula.density(height)
+    lines, left = explicit_formula.unresolved(span, height)
     mean = score.mean((1, 2))
     error = score[0].mean(1).std() / math.sqrt(max(score.shape[1] - 1, 1))
     ks = stats.kstest(score[4].ravel(), "uniform").statistic
@@ -115,25 +124,25 @@ def main() -> None:
     smoothing = None
     if arguments.smoothing:
         width, noise, cutoff = arguments.smoothing
-        smoothing = explicit.Smoothing(float(width), float(noise), int(cutoff))
+        smoothing = explicit_formula.Smoothing(float(width), float(noise), int(cutoff))
     spacing, height = places(
         arguments.fit, arguments.context, arguments.stretches, arguments.targets
     )
     first = 1 if arguments.context is None else spacing.shape[1] - arguments.targets
     lengths = np.arange(first, spacing.shape[1])
-    row = np.searchsorted(explicit.LENGTHS, lengths, "right") - 1
-    shape, parts, began = explicit.SHAPE.copy(), [], time.perf_counter()
+    row = np.searchsorted(explicit_formula.LENGTHS, lengths, "right") - 1
+    shape, parts, began = explicit_formula.SHAPE.copy(), [], time.perf_counter()
     with threadpool_limits(1, "blas"):
         if arguments.fit:
             learn, y = likelihoods(spacing[1::2], height[1::2], first, smoothing)
             for r in np.unique(row):
                 mine = learn[:, row == r].reshape(-1, learn.shape[2])
                 shape[r] = fitted(mine, y[:, row == r].ravel())
-                print(explicit.LENGTHS[r], np.round(shape[r], 4).tolist(), flush=True)
+                print(explicit_formula.LENGTHS[r], np.round(shape[r], 4).tolist(), flush=True)
             spacing, height = spacing[::2], height[::2]
         for i in range(0, len(spacing), BATCH):
             found, y = likelihoods(spacing[i : i + BATCH], height[i : i + BATCH], first, smoothing)
-            forecast = explicit.shaped(
+            forecast = explicit_formula.shaped(
                 found.reshape(-1, found.shape[2]), np.tile(lengths, len(y)), shape
             )
             parts.append(scored(forecast, y.ravel()).reshape(5, *y.shape))

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zetalib import fixed, platt
+from zetalib.archive import codec, fixed_point
 from zetalib.errors import ZetaError
 
 UNIT = 2**101
@@ -304,10 +304,10 @@ def check(content: bytes, number: int, folder: Path, limit: float = TOO_LONG) ->
     path.write_bytes(content)
     began = time.process_time()
     try:
-        n, gamma, gap = platt.decode_file(path, None, threads=2)
-        exact = [z for block in platt.read_blocks(path) for z in fixed.to_ints(block.heights)]
-        again = platt.encode(list(platt.read_blocks(path)))
-        one = platt.decode_file(path, None)
+        n, gamma, gap = codec.decode_file(path, None, threads=2)
+        exact = [z for block in codec.read_blocks(path) for z in fixed_point.to_ints(block.heights)]
+        again = codec.encode(list(codec.read_blocks(path)))
+        one = codec.decode_file(path, None)
     except ZetaError:
         accepted = False
     else:
@@ -376,10 +376,10 @@ def check_pair(first: bytes, second: bytes, number: int, name: int, folder: Path
     else:
         why = ""
     try:
-        archive = platt.Archive(folder)
+        archive = codec.Archive(folder)
         if archive.first <= archive.last:
             n, gamma, gap = archive.by_rank(archive.first, archive.last)
-            exact = fixed.to_ints(archive.exact(archive.first, archive.last))
+            exact = fixed_point.to_ints(archive.exact(archive.first, archive.last))
         else:
             n, gamma, gap, exact = np.empty(0, np.int64), np.empty(0), np.empty(0), []
     except ZetaError as error:

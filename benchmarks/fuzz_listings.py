@@ -5,8 +5,8 @@ mutated (bits, characters, lines, encodings, cuts, HTML, other md5s and names) a
 files under usual and other names. The oracle reads each line character by character and shares no
 code with the library. The library must refuse, with a ZetaError of one line, what the oracle
 refuses, and otherwise know the same md5 of each file: beside the user's files
-(`zetalib.listings.beside`, now and then the whole source `directory`) and as the listing of a
-server (`zetalib.lmfdb.parse_listing`). A failure prints the input and ends the run.
+(`zetalib.sources.listings.beside`, now and then the whole source `directory`) and as the listing of
+a server (`zetalib.sources.lmfdb.parse_listing`). A failure prints the input and ends the run.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from pathlib import Path
 
 import numpy as np
 
-from zetalib import fixed, listings, lmfdb, params, platt, sources
+from zetalib import params
+from zetalib.archive import codec, fixed_point
+from zetalib.archive.codec import Block, Header
 from zetalib.errors import ZetaError
-from zetalib.platt import Block, Header
+from zetalib.sources import download, listings, lmfdb
 
 TOO_LONG = 1.0  # seconds for one input
 HEX = set("0123456789abcdefABCDEF")
@@ -162,9 +164,9 @@ def archive_files() -> dict[str, bytes]:
     """Three files of two zeros each that chain."""
     files = {}
     for k, (t0, t1) in enumerate([(14.0, 100.0), (100.0, 200.0), (200.0, 300.0)]):
-        heights = fixed.from_floats(np.array([t0 + 1.25, t0 + 2.5]))
+        heights = fixed_point.from_floats(np.array([t0 + 1.25, t0 + 2.5]))
         block = Block(Header(t0, t1, 2 * k, 2 * k + 2, 0), heights)
-        files[platt.file_name(t0)] = platt.encode([block])
+        files[codec.file_name(t0)] = codec.encode([block])
     return files
 
 
@@ -368,7 +370,7 @@ def setting(scratch: Path) -> tuple[dict[str, bytes], Path, Callable[[], object]
 
     def whole() -> None:
         try:
-            sources.fetch(p, scratch / "raw")
+            download.fetch(p, scratch / "raw")
             for name, content in files.items():
                 assert (scratch / "raw" / name).read_bytes() == content
         finally:

@@ -27,8 +27,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zetalib import experiments, fixed, height_tables, platt
+from zetalib.archive import codec, fixed_point
 from zetalib.errors import ZetaError
+from zetalib.reports import experiments
+from zetalib.sources import tables
 
 NUMBER = re.compile(r'("?)([+-]?)((?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d{1,4})?)\1')
 WORDS = re.compile(r'"*[+-]*(nan|inf|infinity)"*', re.IGNORECASE)
@@ -247,13 +249,13 @@ def fast(path: Path, folder: Path) -> tuple[int, int, list[int]]:
     found = experiments.resolve("network-only").download
     params = found.model_copy(update={"source": "table", "table": str(path)})
     with contextlib.redirect_stdout(io.StringIO()):
-        more = height_tables.write(params, folder).bases
+        more = tables.write(params, folder).bases
     heights = []
     first = None
-    for file in platt.numeric_order(folder):
-        for block in platt.read_blocks(file):
+    for file in codec.numeric_order(folder):
+        for block in codec.read_blocks(file):
             first = block.header.n0 + 1 if first is None else first
-            heights += fixed.to_ints(block.heights)
+            heights += fixed_point.to_ints(block.heights)
     assert first is not None
     return first + int(more.get("base_rank", 0)), int(more.get("base_height", 0)), heights
 

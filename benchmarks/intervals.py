@@ -10,8 +10,13 @@ import math
 
 import numpy as np
 
-from zetalib import conformal, forecasts, inversion, model, params, window
-from zetalib.conformal import Floats, Interval
+from zetalib import params
+from zetalib.data import window
+from zetalib.forecasting import forecasts
+from zetalib.inverse import solver
+from zetalib.network import model
+from zetalib.scoring import conformal
+from zetalib.scoring.conformal import Floats, Interval
 
 CLASSES = (1, 3, 5, 10, 20, 40)
 STEPS = (0.003, 0.01, 0.03, 0.1)
@@ -23,7 +28,7 @@ Sample = tuple[dict[str, Interval], Floats]
 def sample(split: str, levels: list[float], share: float = 1.0) -> Sample:
     """Raw intervals by level and truths of the top `share` of a split."""
     windows = window.load("data/windows", split)
-    network = model.load("data/model", inversion.load(f"data/inversion/{split}.safetensors"))
+    network = model.load("data/model", solver.load(f"data/inversion/{split}.safetensors"))
     found = forecasts.forecast(network, windows[len(windows) - math.ceil(share * len(windows)) :])
     return {str(q): conformal.interval(found.mixture, q) for q in levels}, found.y
 

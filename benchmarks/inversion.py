@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from zetalib import inversion, window
+from zetalib.data import window
+from zetalib.inverse import solver
 
 Floats = NDArray[np.float64]
 
@@ -41,9 +42,9 @@ def main() -> None:
     arguments = parser.parse_args()
     spacing, height = stretches(arguments.windows, JOINED if arguments.long else 1)
     with threadpool_limits(1, "blas"):
-        inversion.follow(spacing[0, :2], height[0])  # compile
+        solver.follow(spacing[0, :2], height[0])  # compile
         start = time.process_time()
-        found = [inversion.follow(s[:-1], h) for s, h in zip(spacing, height.tolist(), strict=True)]
+        found = [solver.follow(s[:-1], h) for s, h in zip(spacing, height.tolist(), strict=True)]
         seconds = time.process_time() - start
     forecast = np.stack(found)
     error, claimed = np.abs(forecast[..., 0] - spacing[:, 1:]), forecast[..., 1]

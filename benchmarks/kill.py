@@ -19,8 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zetalib import model, params, train
-from zetalib.window import Windows
+from zetalib import params
+from zetalib.data.window import Windows
+from zetalib.network import model
+from zetalib.training import engine
 
 STEPS = 400
 MODEL = {"layers": 2, "heads": 2, "width": 16, "lags": 4, "inversion": False}
@@ -53,7 +55,7 @@ def work(folder: Path) -> None:
     def say(line: str) -> None:
         print(line, flush=True)
 
-    result = train.train(windows(), m, p.memory, p.losses, t, folder / "train.pt", say)
+    result = engine.train(windows(), m, p.memory, p.losses, t, folder / "train.pt", say)
     model.save(result.model, folder / "model")
 
 

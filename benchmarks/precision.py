@@ -20,8 +20,10 @@ import numpy as np
 from flint import arb, ctx
 from numpy.typing import NDArray
 
-from zetalib import exact, fixed, platt, unfold
-from zetalib.platt import Block, Header
+from zetalib.archive import codec, fixed_point
+from zetalib.archive.codec import Block, Header
+from zetalib.sources import exact
+from zetalib.theory import zeta
 
 Floats = NDArray[np.float64]
 
@@ -36,7 +38,7 @@ def synthetic(height: float, count: int, rng: np.random.Generator) -> list[int]:
     gaps = mean * 10 ** rng.uniform(-12, np.log10(3), count)
     below = rng.integers(0, 1 << 40, count + 1)  # bits that a float64 gap leaves at zero
     steps = [(int(g * 2.0**61) << 40) + int(b) for g, b in zip(gaps, below[1:], strict=True)]
-    heights = [fixed.float_to_int(height) + int(below[0])]
+    heights = [fixed_point.float_to_int(height) + int(below[0])]
     for step in steps:
         heights.append(heights[-1] + step)
     return heights
@@ -44,16 +46,16 @@ def synthetic(height: float, count: int, rng: np.random.Generator) -> list[int]:
 
 def through_the_archive(heights: list[int], n0: int) -> tuple[Floats, Floats]:
     """Heights, shape (n,), and gaps, shape (n - 1,), decoded from a file that holds `heights`."""
-    unit = 1 << fixed.UNIT_BITS
+    unit = 1 << fixed_point.UNIT_BITS
     t0, t1 = float((heights[0] - 1) // unit), float(heights[-1] // unit + 1)
-    block = Block(Header(t0, t1, n0, n0 + len(heights), 0), fixed.from_ints(heights))
+    block = Block(Header(t0, t1, n0, n0 + len(heights), 0), fixed_point.from_ints(heights))
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / platt.file_name(t0)
-        path.write_bytes(platt.encode([block]))
-        (decoded,) = platt.read_blocks(path)
-        if fixed.to_ints(decoded.heights) != heights:
+        path = Path(scratch) / codec.file_name(t0)
+        path.write_bytes(codec.encode([block]))
+        (decoded,) = codec.read_blocks(path)
+        if fixed_point.to_ints(decoded.heights) != heights:
             raise SystemExit(f"{path.name}: the integers came back changed")
-        _, gamma, gap = platt.decode_file(path, None)
+        _, gamma, gap = codec.decode_file(path, None)
     return gamma, gap[:-1]
 
 
@@ -61,7 +63,7 @@ def reference(heights: list[int]) -> list[arb]:
     """Spacings from the integers, in balls."""
     with ctx.workprec(BITS):
         circle = 2 * arb.pi()
-        at = [arb(height) / (1 << fixed.UNIT_BITS) for height in heights]
+        at = [arb(height) / (1 << fixed_point.UNIT_BITS) for height in heights]
         u = [t / circle * ((t / circle).log() - 1) for t in at]
         return [after - before for before, after in pairwise(u)]
 
@@ -90,7 +92,7 @@ def main() -> None:
             gamma, gap = through_the_archive(heights, n0)
             true = reference(heights)
             u = gamma / (2 * np.pi) * np.log(gamma / (2 * np.pi * np.e))
-            ours = errors(unfold.spacings(gamma[:-1], gap), true)
+            ours = errors(zeta.spacings(gamma[:-1], gap), true)
             naive = errors(np.diff(u), true)
             figures = " | ".join(f"{figure:.1e}" for figure in ours + naive)
             print(f"| {height:.0e} | {len(true)} {kind} | {figures} |", flush=True)

@@ -20,12 +20,15 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from zetalib import inversion, model, rollout, window
-from zetalib.coasting import Coasting
-from zetalib.decoding import Decoder
-from zetalib.forecasts import next_spacing
-from zetalib.mixture import Mixture
-from zetalib.rollout import Floats, Forecaster
+from zetalib.data import window
+from zetalib.densities.mixture import Mixture
+from zetalib.forecasting import rollout
+from zetalib.forecasting.decoding import Decoder
+from zetalib.forecasting.forecasts import next_spacing
+from zetalib.forecasting.rollout import Floats, Forecaster
+from zetalib.inverse import solver
+from zetalib.inverse.extrapolate import Coasting
+from zetalib.network import model
 
 MODELS = ("data/results/E0-small-1337/model", "data/results/arithmetic-small-42/model")
 CONTEXT = 128
@@ -93,7 +96,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print("| model | solving, s | kept, s | alone, s | batched, s | ratios | differ by |")
     print("|---|---|---|---|---|---|---|")
-    known = inversion.load("data/inversion/calibration.safetensors")
+    known = solver.load("data/inversion/calibration.safetensors")
     with threadpool_limits(1):
         for folder in a.models:
             runs = Rollouts(model.load(Path(folder), known), a.trajectories, a.steps)

@@ -22,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from zetalib import manifest, platt  # noqa: E402
+from zetalib.archive import codec, manifest  # noqa: E402
 
 STEP, FIRST = 2100.0, 446_000.0
 STAGES = {"decode": "zeros", "unfold": "spacings", "window": "windows"}
@@ -44,7 +44,7 @@ def blocks(zeros: int) -> Iterator[tuple[float, int, bytes]]:
         records = np.empty((n1 - n0, 2), dtype="<u8")
         records[:, 0] = rng.integers(0, 2**64, n1 - n0, dtype=np.uint64)
         records[:, 1] = (gaps[:-1] * 2.0**37).astype(np.uint64)
-        content = records.view(np.uint8).reshape(-1, 16)[:, : platt.RECORD_BYTES].tobytes()
+        content = records.view(np.uint8).reshape(-1, 16)[:, : codec.RECORD_BYTES].tobytes()
         yield t0, n1 - n0, struct.pack("<ddQQ", t0, t0 + STEP, n0, n1) + content
         done += n1 - n0
         t0 += STEP
@@ -65,7 +65,7 @@ def write(raw: Path, zeros: int, per_file: int) -> tuple[int, int]:
 
 def write_file(raw: Path, waiting: list[tuple[float, bytes]]) -> None:
     if waiting:
-        with (raw / platt.file_name(waiting[0][0])).open("wb") as handle:
+        with (raw / codec.file_name(waiting[0][0])).open("wb") as handle:
             handle.write(struct.pack("<Q", len(waiting)))
             handle.writelines(content for _, content in waiting)
         waiting.clear()

@@ -20,7 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from zetalib import exact, fixed, params, platt, siegel, tables
+from zetalib import params
+from zetalib.archive import codec, fixed_point
+from zetalib.data import parquet_folders
+from zetalib.sources import exact, riemann_siegel
 
 
 def density(t: float) -> float:
@@ -32,7 +35,7 @@ def fetch(folder: Path, **changes: object) -> float:
     given = params.load().download.model_dump() | {"source": "siegel"} | changes
     began = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        siegel.fetch(params.Download.model_validate(given), folder)
+        riemann_siegel.fetch(params.Download.model_validate(given), folder)
     return time.perf_counter() - began
 
 
@@ -54,11 +57,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             seconds = fetch(folder, from_height=height, max_zeros=options.zeros)
-            kept = platt.Archive(folder)
+            kept = codec.Archive(folder)
             errors = []
             for rank in np.sort(rng.integers(kept.first, kept.last - 4, options.samples // 4)):
                 known = exact.heights(int(rank), 4, 150)
-                ours = fixed.to_ints(kept.exact(int(rank), int(rank) + 3))
+                ours = fixed_point.to_ints(kept.exact(int(rank), int(rank) + 3))
                 for a, b in zip(ours, known, strict=True):
                     errors.append((a - b) / 2.0**101 * density(b / 2.0**101))
             last = known[-1] / 2.0**101
@@ -69,17 +72,17 @@ def main() -> None:
             flush=True,
         )
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
-    parts = tables.parts("data/zeros")
+    parts = parquet_folders.parts("data/zeros")
     table = np.concatenate(
         [
-            tables.read_group(p.path, k, ["gamma"])["gamma"].to_numpy()
+            parquet_folders.read_group(p.path, k, ["gamma"])["gamma"].to_numpy()
             for p in parts
-            for k in range(len(tables.groups(p.path)))
+            for k in range(len(parquet_folders.groups(p.path)))
         ]
     )
     with tempfile.TemporaryDirectory() as scratch:
         seconds = fetch(Path(scratch), max_zeros=len(table))
-        ours = np.concatenate([platt.decode_file(p, None)[1] for p in platt.numeric_order(scratch)])
+        ours = np.concatenate([codec.decode_file(p, None)[1] for p in codec.numeric_order(scratch)])
     off = np.abs(ours - table)
     print(
         f"the table of data/zeros: {len(table):,} zeros in {seconds:.1f} s; "

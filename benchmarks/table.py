@@ -23,8 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
-from zetalib import compute, experiments, height_tables, siegel, sources, unfold, window, zeros
-from zetalib.platt import read_blocks
+from zetalib import compute
+from zetalib.archive.codec import read_blocks
+from zetalib.data import decode, unfold, window
+from zetalib.reports import experiments
+from zetalib.sources import download, riemann_siegel, tables
 
 PARAMS = experiments.resolve("network-only")
 
@@ -33,13 +36,13 @@ def write(path: Path, count: int, scratch: Path) -> None:
     """The first `count` zeros as text."""
     folder = scratch / "siegel"
     folder.mkdir()
-    siegel.fetch(
+    riemann_siegel.fetch(
         PARAMS.download.model_copy(update={"source": "siegel", "max_zeros": count}), folder
     )
     with path.open("w") as handle:
         for file in sorted(folder.glob("zeros_*.dat"), key=lambda p: int(p.stem.split("_")[1])):
             for block in read_blocks(file):
-                heights = height_tables.fixed.to_floats(block.heights)
+                heights = tables.fixed.to_floats(block.heights)
                 handle.write("".join(f"{g:17.9f}\n" for g in heights))
                 file.unlink(missing_ok=True)
 
@@ -47,7 +50,7 @@ def write(path: Path, count: int, scratch: Path) -> None:
 def to_archive(path: Path, scratch: Path) -> None:
     """Source `table` alone."""
     params = PARAMS.download.model_copy(update={"source": "table", "table": str(path)})
-    sources.fetch(params, scratch / "raw")
+    download.fetch(params, scratch / "raw")
 
 
 def to_windows(path: Path, scratch: Path) -> None:
@@ -56,7 +59,7 @@ def to_windows(path: Path, scratch: Path) -> None:
         subprocess.run(["rm", "-rf", str(scratch / name)], check=True)
     to_archive(path, scratch)
     with compute.pool(PARAMS.compute) as pool:
-        zeros.decode_folder(scratch / "raw", scratch / "zeros", run=pool.map)
+        decode.decode_folder(scratch / "raw", scratch / "zeros", run=pool.map)
         unfold.unfold_folder(scratch / "zeros", scratch / "spacings", run=pool.map)
         window.window_folder(scratch / "spacings", scratch / "windows", PARAMS.window, pool.map)
 

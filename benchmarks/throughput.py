@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zetalib import losses, params
-from zetalib.model import SpacingMDN, nll, weight_entropy
-from zetalib.optimizers import Optimizers
-from zetalib.train import setup
+from zetalib import params
+from zetalib.network.model import SpacingMDN, nll, weight_entropy
+from zetalib.training import losses
+from zetalib.training.engine import setup
+from zetalib.training.optimizers import Optimizers
 
 SHAPE = {"layers": 4, "heads": 4, "width": 128, "inversion": False}  # of the network alone
 WARMUP, STEPS = 3, 8  # steps in a round that are not timed, and that are

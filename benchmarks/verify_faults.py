@@ -21,15 +21,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from zetalib import params, siegel, tables, verify, zeros
+from zetalib import params
+from zetalib.data import decode, parquet_folders, verify
 from zetalib.errors import ZetaError
+from zetalib.sources import riemann_siegel
 
 Table = tuple[NDArray[np.float64], NDArray[np.float64]]  # heights and gaps
 
 
 def read(path: Path) -> Table:
     columns = [
-        tables.read_group(path, k, ["gamma", "gap"]) for k in range(len(tables.groups(path)))
+        parquet_folders.read_group(path, k, ["gamma", "gap"])
+        for k in range(len(parquet_folders.groups(path)))
     ]
     table = pa.concat_tables(columns)
     return table["gamma"].to_numpy(), table["gap"].to_numpy()
@@ -38,19 +41,21 @@ def read(path: Path) -> Table:
 def write(path: Path, first: int, gamma: NDArray[np.float64], gap: NDArray[np.float64]) -> None:
     n = np.arange(first, first + len(gamma))
     arrays = [pa.array(n), pa.array(gamma), pa.array(gap, from_pandas=True)]
-    with tables.writing(path, zeros.SCHEMA, "spoilt") as writer:
-        writer.write_table(pa.table(arrays, schema=zeros.SCHEMA), row_group_size=tables.ROWS)
+    with parquet_folders.writing(path, decode.SCHEMA, "spoilt") as writer:
+        writer.write_table(
+            pa.table(arrays, schema=decode.SCHEMA), row_group_size=parquet_folders.ROWS
+        )
 
 
 class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.parts = [p for p in tables.parts("data/zeros") if p.rows]
+        self.parts = [p for p in parquet_folders.parts("data/zeros") if p.rows]
         self.tables = [read(p.path) for p in self.parts]
         self.firsts = np.cumsum([1, *(len(g) for g, _ in self.tables)])
         self.total = int(self.firsts[-1]) - 1
         self.params = params.load().verify
-        assert tables.read_group(self.parts[0].path, 0, ["n"])["n"][0].as_py() == 1
+        assert parquet_folders.read_group(self.parts[0].path, 0, ["n"])["n"][0].as_py() == 1
 
     def found(self, rank: int, change: str, by: float = 0.0) -> tuple[int | None, int | None]:
         """Ranks named by the stage's check and by counting alone, after spoiling `rank`."""
@@ -104,7 +109,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
-    siegel.stretch = lru_cache(maxsize=None)(siegel.stretch)  # the same stretches over and over
+    riemann_siegel.stretch = lru_cache(maxsize=None)(
+        riemann_siegel.stretch
+    )  # the same stretches over and over
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         bench = Bench(Path(scratch))
         rng = np.random.default_rng(options.seed)
@@ -147,7 +154,9 @@ def main() -> None:
         bench.params = bench.params.model_copy(update={"tolerance": 2e-8})
         gamma = np.concatenate([heights for heights, _ in bench.tables])
         for rank in (500, 2_000, 20_000, 200_000, 1_000_000, 1_900_000):
-            known = siegel.stretch(*next(siegel.pieces_from(float(gamma[rank - 1]))))
+            known = riemann_siegel.stretch(
+                *next(riemann_siegel.pieces_from(float(gamma[rank - 1])))
+            )
             _, distance = verify.compare(1, gamma, known, bench.params.tolerance)
             ranks = rank + rng.choice(rank // 20, 20, replace=False)
             smallest = np.inf

@@ -1,7 +1,11 @@
 """Stage baselines: forecasters that are no networks, scored on the targets of the val tail."""
 
-from zetalib import atomic, explicit, inversion, params, rivals, shares, skill, window
+from zetalib import atomic, params, shares
+from zetalib.baselines import explicit_formula, rivals
+from zetalib.data import window
 from zetalib.errors import run_stage
+from zetalib.inverse import solver
+from zetalib.scoring import skill
 
 
 def main() -> None:
@@ -15,17 +19,17 @@ def main() -> None:
     entrants: dict[str, rivals.Rival] = {
         "marginal": rivals.fit_marginal(near),
         "GUE surmise": rivals.surmise(),
-        f"sine process, {b.gaps} gaps": rivals.sine_process(b.gaps),
+        f"sine process, {b.gaps} gaps": rivals.by_sine_process(b.gaps),
         f"AR({ar.order})": ar,
         f"AR in height, {places} places": rivals.fit_ar_in_height(near, places),
     }
-    if explicit.holds(tail.heights().numpy()):
-        entrants["explicit formula"] = rivals.explicit_formula()
+    if explicit_formula.holds(tail.heights().numpy()):
+        entrants["explicit formula"] = rivals.by_explicit_formula()
     if p.unfold.variant == "A":  # the others take the mean for 1, or spacings for heights
         entrants = {name: entrants[name] for name in ("marginal", f"AR({ar.order})")}
     if p.invert.solve:
         solved = fit[shares.part(len(fit), p.invert.skip_lowest) :]
-        known = inversion.load(*(f"data/inversion/{s}.safetensors" for s in ("train", "val")))
+        known = solver.load(*(f"data/inversion/{s}.safetensors" for s in ("train", "val")))
         entrants["inversion alone"] = rivals.fit_inversion(solved, known)
     scores = {}
     for name, rival in entrants.items():

@@ -1,18 +1,23 @@
 """Stage calibrate: conformal adjustments from the calibration split alone."""
 
-from zetalib import atomic, conformal, evaluate, forecasts, inversion, model, params, window
+from zetalib import atomic, params
+from zetalib.data import window
 from zetalib.errors import run_stage
+from zetalib.forecasting import ahead, forecasts
+from zetalib.inverse import solver
+from zetalib.network import model
+from zetalib.scoring import conformal
 
 
 def main() -> None:
     p = params.load()
     c = p.calibrate
-    network = model.load("data/model", inversion.load("data/inversion/calibration.safetensors"))
+    network = model.load("data/model", solver.load("data/inversion/calibration.safetensors"))
     windows = window.load("data/windows", "calibration")
     found = forecasts.forecast(network, windows)
     raw = {str(level): conformal.interval(found.mixture, level) for level in c.levels}
     calibrator = conformal.calibrate(raw, found.y, c.classes, c.step)
-    samples, truth = evaluate.ahead(windows, network, p.evaluate, c)
+    samples, truth = ahead.sample_ahead(windows, network, p.evaluate, c)
     calibrator = calibrator.with_ahead(samples, truth)
     forecasts.write("data/forecasts/calibration.parquet", found, "calibration")
     atomic.write_json("data/calibrator.json", calibrator.model_dump())

@@ -4,8 +4,11 @@ from typing import Any
 
 import pandas as pd
 
-from zetalib import atomic, contexts, explicit, params, window
+from zetalib import atomic, params
+from zetalib.baselines import explicit_formula
+from zetalib.data import window
 from zetalib.errors import ZetaError, run_stage
+from zetalib.scoring import contexts
 
 
 def main() -> None:
@@ -16,7 +19,7 @@ def main() -> None:
     height = splits[2].heights().numpy()
     metrics: dict[str, Any] = {}
     law = [contexts.resolution(contexts.KNOWN, float(height[0]))]
-    in_height = explicit.holds(height) and p.unfold.variant == "B"
+    in_height = explicit_formula.holds(height) and p.unfold.variant == "B"
     for context, number in c.explicit if in_height else []:
         try:
             stretches = contexts.stretches(record, (tail, len(record)), context, number, c.targets)

@@ -1,12 +1,16 @@
 """Stage diagnose: what the forecaster is made of, measured on the calibration split."""
 
-from zetalib import atomic, diagnostics, inversion, model, params, window
+from zetalib import atomic, params
+from zetalib.analysis import diagnostics
+from zetalib.data import window
 from zetalib.errors import run_stage
+from zetalib.inverse import solver
+from zetalib.network import model
 
 
 def main() -> None:
     p = params.load()
-    network = model.load("data/model", inversion.load("data/inversion/calibration.safetensors"))
+    network = model.load("data/model", solver.load("data/inversion/calibration.safetensors"))
     windows = window.load("data/windows", "calibration")
     report, tables = diagnostics.diagnose(network, windows, p.diagnose, p.evaluate.contexts[0])
     for name, table in tables.items():

@@ -1,7 +1,10 @@
 """Stage distill: formulas fitted on the calibration split and scored on the tail; is pi in them?"""
 
-from zetalib import atomic, distill, forecasts, params, window
+from zetalib import atomic, params
+from zetalib.analysis import distill
+from zetalib.data import window
 from zetalib.errors import run_stage
+from zetalib.forecasting import forecasts
 
 
 def main() -> None:

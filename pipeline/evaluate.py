@@ -1,39 +1,32 @@
 """Stage evaluate: score the forecaster on the val tail, alone and beside its rivals."""
 
-from zetalib import (
-    atomic,
-    conformal,
-    coverage,
-    evaluate,
-    forecasts,
-    inversion,
-    model,
-    params,
-    remedies,
-    rivals,
-    skill,
-    window,
-)
+from zetalib import atomic, params
+from zetalib.baselines import rivals
+from zetalib.data import window
 from zetalib.errors import run_stage
+from zetalib.forecasting import ahead, forecasts, interventions
+from zetalib.inverse import solver
+from zetalib.network import model
+from zetalib.scoring import conformal, coverage, evaluate, skill
 
 
 def main() -> None:
     p = params.load()
     calibrator = conformal.read("data/calibrator.json")
     windows = window.load("data/windows", "val")
-    known = skill.read("data/rivals.parquet", rivals.targets(windows).size)
-    network = model.load("data/model", inversion.load("data/inversion/val.safetensors"))
+    known = skill.read("data/rivals.parquet", window.targets(windows).size)
+    network = model.load("data/model", solver.load("data/inversion/val.safetensors"))
     found = forecasts.forecast(network, windows)
     forecasts.write("data/forecasts/val.parquet", found, "val")
     fit = window.load("data/windows", "train")
     ar = rivals.best_ar(fit, p.baselines.ar_orders, p.baselines.ar_skips)
-    forecaster = remedies.forecasters(network, p.evaluate)
+    forecaster = interventions.forecasters(network, p.evaluate)
     rolled = evaluate.rollouts(windows, forecaster, network.context, p.evaluate, ar)
     metrics, plots = evaluate.evaluate(found, rolled, p.evaluate)
     metrics["coverage"], covered = coverage.report(found, windows, calibrator, p.baselines.block)
     plots |= covered
     metrics["ahead"] = coverage.report_ahead(
-        *evaluate.ahead(windows, network, p.evaluate, p.calibrate), calibrator
+        *ahead.sample_ahead(windows, network, p.evaluate, p.calibrate), calibrator
     )
     scores = {"network": skill.by_target(found.mixture, found.y)}
     scores |= known

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from zetalib import experiments
 from zetalib.errors import run_stage
+from zetalib.reports import experiments
 
 
 def main() -> None:

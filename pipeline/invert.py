@@ -1,7 +1,9 @@
 """Stage invert: solve windows as an inverse problem, for models that start from its forecasts."""
 
-from zetalib import inversion, params, shares, window
+from zetalib import params, shares
+from zetalib.data import window
 from zetalib.errors import run_stage
+from zetalib.inverse import solver
 
 
 def main() -> None:
@@ -11,8 +13,8 @@ def main() -> None:
         skipped = p.skip_lowest * (split == "train") if p.solve else 1.0
         windows = windows[shares.part(len(windows), skipped) :]
         spacing, height = windows.spacing.numpy(), windows.heights().numpy()
-        found = inversion.forecasts(spacing[:, :-1], height)
-        inversion.save(f"data/inversion/{split}.safetensors", spacing[:, :-1], height, found)
+        found = solver.forecasts(spacing[:, :-1], height)
+        solver.save(f"data/inversion/{split}.safetensors", spacing[:, :-1], height, found)
         print(f"{split}: {len(windows)} windows solved", flush=True)
 
 

@@ -10,24 +10,17 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from zetalib import (
-    atomic,
-    claims,
-    forecasts,
-    inversion,
-    model,
-    operator,
-    params,
-    remedies,
-    rivals,
-    rollout,
-    spectra,
-    tables,
-    window,
-)
+from zetalib import atomic, params
+from zetalib.analysis import claims, linear_response
+from zetalib.baselines import rivals
+from zetalib.data import parquet_folders, window
+from zetalib.data.window import Windows
 from zetalib.errors import run_stage
-from zetalib.spectra import Floats
-from zetalib.window import Windows
+from zetalib.forecasting import forecasts, interventions, rollout
+from zetalib.inverse import solver
+from zetalib.network import model
+from zetalib.theory import point_statistics
+from zetalib.theory.point_statistics import Floats
 
 DRAWS = 19_999  # frequencies without a peak
 
@@ -37,7 +30,7 @@ def record(windows: Windows, zeros: int) -> tuple[Floats, Floats]:
     end = int(windows.n[0]) + windows.spacing.numel()
     first = max(int(windows.n[0]), end - zeros)
     found = pq.read_table(
-        [part.path for part in tables.parts("data/spacings")],
+        [part.path for part in parquet_folders.parts("data/spacings")],
         columns=["gamma", "spacing"],
         filters=[("n", ">=", first), ("n", "<", end)],
     )
@@ -47,7 +40,7 @@ def record(windows: Windows, zeros: int) -> tuple[Floats, Floats]:
 def main() -> None:
     p = params.load()
     fit, near, tail = (window.load("data/windows", split) for split in window.SPLITS)
-    network = model.load("data/model", inversion.load("data/inversion/calibration.safetensors"))
+    network = model.load("data/model", solver.load("data/inversion/calibration.safetensors"))
 
     plots = []
     metrics: dict[str, Any] = {}
@@ -55,18 +48,18 @@ def main() -> None:
         gamma, spacing = record(split, p.laws.zeros)
         if p.unfold.variant == "A":  # laws are those of spacings of mean 1
             spacing = spacing * np.log(gamma / (2 * np.pi)) / np.log(gamma)
-        table = spectra.laws(spacing, float(gamma.mean()))
+        table = point_statistics.laws(spacing, float(gamma.mean()))
         about = {"zeros": len(gamma), "from": gamma[0], "to": gamma[-1]}
-        metrics[name] = about | {"laws": spectra.summary(table)}
+        metrics[name] = about | {"laws": point_statistics.summary(table)}
         plots.append(table.assign(record=name))
-    limit = min(p.laws.limit, spectra.told_apart(gamma))
-    peaks = spectra.prime_peaks(gamma, limit, DRAWS, p.laws.seed)
-    metrics["peaks"] = spectra.peaks_summary(peaks)
+    limit = min(p.laws.limit, point_statistics.told_apart(gamma))
+    peaks = point_statistics.prime_peaks(gamma, limit, DRAWS, p.laws.seed)
+    metrics["peaks"] = point_statistics.peaks_summary(peaks)
 
     horizon = p.laws.horizon
     some = rollout.stretches(near, p.laws.trajectories, p.evaluate.contexts[0], horizon)
     generated = rollout.rollout(
-        remedies.forecasters(network, p.evaluate.model_copy(update={"horizons": [horizon]})),
+        interventions.forecasters(network, p.evaluate.model_copy(update={"horizons": [horizon]})),
         some.contexts,
         some.heights,
         horizon,
@@ -77,7 +70,7 @@ def main() -> None:
     told = forecasts.read("data/forecasts/calibration.parquet", "calibration", near)
     means = told.mixture.mean()
     ar = rivals.best_ar(fit, p.baselines.ar_orders, p.baselines.ar_skips)
-    extracted, kernels, of_network = operator.extract(
+    extracted, kernels, of_network = linear_response.extract(
         network, near, ar, p.laws.windows, p.laws.seed
     )
     found = claims.settle(

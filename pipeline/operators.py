@@ -9,9 +9,14 @@ network's context; `metrics/operator/NAME.json` and `plots/operator/NAME/*.csv` 
 import argparse
 from pathlib import Path
 
-from zetalib import atomic, claims, inversion, model, operator, params, rivals, window
+from zetalib import atomic, params
+from zetalib.analysis import claims, linear_response
+from zetalib.baselines import rivals
+from zetalib.data import window
+from zetalib.data.window import Windows
 from zetalib.errors import run_stage
-from zetalib.window import Windows
+from zetalib.inverse import solver
+from zetalib.network import model
 
 
 def main() -> None:
@@ -21,11 +26,13 @@ def main() -> None:
     p = params.load()
     fit, near = (window.load("data/windows", split) for split in ("train", "calibration"))
     ar = rivals.best_ar(fit, p.baselines.ar_orders, p.baselines.ar_skips)
-    known = inversion.load("data/inversion/calibration.safetensors")
+    known = solver.load("data/inversion/calibration.safetensors")
     for folder in folders:
         network = model.load(folder, known)
         windows = Windows(near.spacing[:, : network.context + 1], near.n, near.gamma)
-        found, tables, held = operator.extract(network, windows, ar, p.laws.windows, p.laws.seed)
+        found, tables, held = linear_response.extract(
+            network, windows, ar, p.laws.windows, p.laws.seed
+        )
         name = folder.parent.name if folder.name == "model" else folder.name
         for kind, table in tables.items():
             atomic.write_table(f"plots/operator/{name}/{kind}.csv", table)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from zetalib import atomic, page
+from zetalib import atomic
 from zetalib.errors import ZetaError, run_stage
+from zetalib.reports import html_page
 
 METRICS = ["evaluate", "skill", "contexts", "laws", "distill"]
 PLOTS = ["law", "contexts", "pit", "reliability", "coverage_by_width", "rollout", "statistics"]
@@ -29,7 +30,7 @@ def read(path: str, by: Callable[[Any], Any]) -> Any:
 def main() -> None:
     metrics = {n: read(f"metrics/{n}.json", lambda p: json.loads(p.read_text())) for n in METRICS}
     plots = {name: read(f"plots/{name}.csv", pd.read_csv) for name in PLOTS}
-    atomic.write_bytes("docs/report.html", page.page(metrics, plots).encode())
+    atomic.write_bytes("docs/report.html", html_page.page(metrics, plots).encode())
 
 
 if __name__ == "__main__":

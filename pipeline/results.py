@@ -9,8 +9,9 @@ python -m pipeline.results curves         # docs/curves.svg
 import argparse
 from functools import partial
 
-from zetalib import atomic, experiments, report, results
+from zetalib import atomic
 from zetalib.errors import run_stage
+from zetalib.reports import experiments, markdown_pages, results
 
 SEEDS = [1337, 42, 7]
 
@@ -28,7 +29,9 @@ def main() -> None:
     )
     commands.add_parser("table", help="write docs/results.md")
     paradox = commands.add_parser("paradox", help="write docs/paradox.md and docs/paradox.svg")
-    paradox.add_argument("--size", default=report.PARADOX_SIZE, help=", ".join(experiments.sizes()))
+    paradox.add_argument(
+        "--size", default=markdown_pages.PARADOX_SIZE, help=", ".join(experiments.sizes())
+    )
     commands.add_parser("curves", help="write docs/curves.svg")
     chosen = parser.parse_args()
 
@@ -37,12 +40,12 @@ def main() -> None:
         results.execute_all(runs, chosen.jobs, partial(print, flush=True))
     records = results.read()
     if chosen.command == "paradox":
-        atomic.write_bytes("docs/paradox.md", report.paradox(records, chosen.size).encode())
-        report.draw_paradox(records, chosen.size, "docs/paradox.svg")
+        atomic.write_bytes("docs/paradox.md", markdown_pages.paradox(records, chosen.size).encode())
+        markdown_pages.draw_paradox(records, chosen.size, "docs/paradox.svg")
     elif chosen.command == "curves":
-        report.draw_curves(records, "docs/curves.svg")
+        markdown_pages.draw_curves(records, "docs/curves.svg")
     elif not getattr(chosen, "stand_in", False):
-        atomic.write_bytes("docs/results.md", report.page(records).encode())
+        atomic.write_bytes("docs/results.md", markdown_pages.page(records).encode())
 
 
 if __name__ == "__main__":

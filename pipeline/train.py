@@ -5,8 +5,12 @@ Data-parallel on this machine by train.processes, anywhere by torchrun -m pipeli
 
 from functools import partial
 
-from zetalib import atomic, distributed, inversion, live, model, params, train, window
+from zetalib import atomic, params
+from zetalib.data import window
 from zetalib.errors import run_stage
+from zetalib.inverse import solver
+from zetalib.network import model
+from zetalib.training import distributed, engine, tracking
 
 CHECKPOINT = "data/checkpoints/train.pt"
 LIVE = "data/live"  # never the same twice: not tracked
@@ -18,9 +22,12 @@ def main() -> None:
         distributed.launch("pipeline.train", p.train.processes)
         return
     windows = window.load("data/windows", "train")
-    known = inversion.load("data/inversion/train.safetensors") if p.model.inversion else None
-    with distributed.join(train.setup(p.train)) as group, live.following(p, LIVE, group) as watch:
-        result = train.train(
+    known = solver.load("data/inversion/train.safetensors") if p.model.inversion else None
+    with (
+        distributed.join(engine.setup(p.train)) as group,
+        tracking.following(p, LIVE, group) as watch,
+    ):
+        result = engine.train(
             windows,
             p.model,
             p.memory,
@@ -34,10 +41,10 @@ def main() -> None:
         )
     if group.rank == 0:
         model.save(result.model, "data/model")
-        atomic.write_bytes("plots/learning_curve.csv", train.curve_csv(result).encode())
-        atomic.write_bytes(f"{LIVE}/curve.csv", train.timed_curve_csv(result).encode())
-        atomic.write_json("metrics/train.json", train.summary(result))
-        train.discard(CHECKPOINT)
+        atomic.write_bytes("plots/learning_curve.csv", engine.curve_csv(result).encode())
+        atomic.write_bytes(f"{LIVE}/curve.csv", engine.timed_curve_csv(result).encode())
+        atomic.write_json("metrics/train.json", engine.summary(result))
+        engine.discard(CHECKPOINT)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Stage unfold: heights to spacings of mean one, and their statistics."""
 
-from zetalib import atomic, compute, params, unfold
+from zetalib import atomic, compute, params
+from zetalib.data import unfold
 from zetalib.errors import run_stage
 
 

@@ -1,6 +1,7 @@
 """Stage verify: the gate. All zeros there, each in its place, statistics as they should be."""
 
-from zetalib import atomic, compute, params, verify
+from zetalib import atomic, compute, params
+from zetalib.data import verify
 from zetalib.errors import run_stage
 
 

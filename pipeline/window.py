@@ -1,6 +1,7 @@
 """Stage window: spacings to windows, split by height into train, calibration and val."""
 
-from zetalib import atomic, compute, params, window
+from zetalib import atomic, compute, params
+from zetalib.data import window
 from zetalib.errors import run_stage
 
 

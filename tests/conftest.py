@@ -6,8 +6,11 @@ from hypothesis import settings
 from small_graph import PLATT, ROOT, clone  # noqa: F401, a fixture of each file that asks
 from threadpoolctl import threadpool_limits
 
-from zetalib import experiments, fixed, manifest, platt, siegel, unfold
-from zetalib.platt import Block, Header
+from zetalib.archive import codec, fixed_point, manifest
+from zetalib.archive.codec import Block, Header
+from zetalib.reports import experiments
+from zetalib.sources import riemann_siegel
+from zetalib.theory import zeta
 
 settings.register_profile("zetalib", deadline=None, derandomize=True)
 settings.load_profile("zetalib")
@@ -49,8 +52,8 @@ def changed(section, **changes):
 
 def zeros(height, count):
     """Spacings of `count` + 1 zeros from `height` on and the height of the first, in full."""
-    offset = siegel.stretch(height, height + count + count % 2).offset[: count + 1]
-    return unfold.spacings(height + offset[:-1], np.diff(offset)), height + offset[0]
+    offset = riemann_siegel.stretch(height, height + count + count % 2).offset[: count + 1]
+    return zeta.spacings(height + offset[:-1], np.diff(offset)), height + offset[0]
 
 
 def synthetic_blocks(seed=0, bounds=(14.0, 100.0, 200.0, 300.0), per_block=20, n0=0):
@@ -58,10 +61,10 @@ def synthetic_blocks(seed=0, bounds=(14.0, 100.0, 200.0, 300.0), per_block=20, n
     rng = np.random.default_rng(seed)
     blocks = []
     for t0, t1 in itertools.pairwise(bounds):
-        start, end = fixed.float_to_int(t0), fixed.float_to_int(t1)
+        start, end = fixed_point.float_to_int(t0), fixed_point.float_to_int(t1)
         room = min((end - start) // max(per_block, 1), 2**104 - 1)
         gaps = [1 + int(rng.random() * 2**53) * (room - 1) // 2**53 for _ in range(per_block)]
-        heights = fixed.from_ints([start + sum(gaps[: k + 1]) for k in range(per_block)])
+        heights = fixed_point.from_ints([start + sum(gaps[: k + 1]) for k in range(per_block)])
         blocks.append(Block(Header(t0, t1, n0, n0 + per_block, 0), heights))
         n0 += per_block
     return blocks
@@ -71,6 +74,6 @@ def write_folder(folder, files):
     """A raw folder from {first height: blocks}, with its manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     for t0, blocks in files.items():
-        (folder / platt.file_name(t0)).write_bytes(platt.encode(blocks))
+        (folder / codec.file_name(t0)).write_bytes(codec.encode(blocks))
     manifest.write(folder, "test")
     return folder

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from zetalib.experiments import flatten, hydra
+from zetalib.reports.experiments import flatten, hydra
 
 ROOT = Path(__file__).parents[1]
 PLATT = Path(__file__).parent / "data" / "zeros_14.dat"  # LMFDB's own file

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from zetalib import bandlimited
-from zetalib.bandlimited import MARGIN, OVERSAMPLING
+from zetalib.theory import bandlimited
+from zetalib.theory.bandlimited import MARGIN, OVERSAMPLING
 
 
 def trigonometric(seed, components=60):

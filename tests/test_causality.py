@@ -11,8 +11,8 @@ import pytest
 import torch
 from conftest import changed
 
-from zetalib import memory, model
-from zetalib.model import Trace
+from zetalib.network import memory, model
+from zetalib.network.model import Trace
 
 LENGTH, SLOTS = 24, 3
 HEIGHTS = torch.tensor([14.1, 9.99e5, 8.17e7], dtype=torch.float64)

@@ -5,15 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from zetalib import circular, claims, spectra
-from zetalib.claims import Claim
+from zetalib.analysis import claims
+from zetalib.analysis.claims import Claim
+from zetalib.theory import point_statistics, unitary_ensemble
 
 NAN = float("nan")
 
 
 @pytest.fixture(scope="module")
 def gue():
-    return np.diff(circular.points(1 << 15, np.random.default_rng(0)))
+    return np.diff(unitary_ensemble.points(1 << 15, np.random.default_rng(0)))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_acf_of_gue_is_learned_from_gue_and_not_from_one_lag(gue):
 
 def test_acf_p_values_are_uniform_under_the_null(gue):
     rng = np.random.default_rng(2)
-    rho = spectra.autocorrelation(gue, 1).value[0]
+    rho = point_statistics.autocorrelation(gue, 1).value[0]
     p = [
         claims.acf_learned(claims._ar1(rho, (4, 100), rng), gue, 5, seed, 99).p
         for seed in range(60)
@@ -92,9 +93,9 @@ def test_acf_p_values_are_uniform_under_the_null(gue):
 
 def test_few_correlations_look_learned_over_many_lags(gue):
     """Why 0.005 says nothing: spacings in random order reach it, given lags enough."""
-    white = claims.white_error(spectra.autocorrelation(gue, 60).value)
+    white = claims.white_error(point_statistics.autocorrelation(gue, 60).value)
     mixed = np.random.default_rng(3).permutation(gue)
-    found = claims.acf_error(mixed, spectra.autocorrelation(gue, 60).value)
+    found = claims.acf_error(mixed, point_statistics.autocorrelation(gue, 60).value)
     assert found == pytest.approx(white[-1], rel=0.1)
     assert white[0] > 0.08 and white[-1] < 0.002
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from conftest import zeros
 
-from zetalib import coasting, inversion
-from zetalib.coasting import Coasting
-from zetalib.inversion import Follower, Known
-from zetalib.lanes import WIDTH
+from zetalib.inverse import extrapolate, solver
+from zetalib.inverse.extrapolate import Coasting
+from zetalib.inverse.simd import WIDTH
+from zetalib.inverse.solver import Follower, Known
 
 CONTEXT, AHEAD = 100, 100
 
@@ -30,9 +30,9 @@ def test_a_context_is_solved_at_its_end_as_well_as_by_following_it(stretches):
     spacing, height = stretches[0][0, :CONTEXT], float(stretches[1][0])
     follower = Follower(height, CONTEXT)
     last = follower.push(spacing)[-1]
-    direct = coasting.ahead(spacing, height, last[-1], 1)[0]
+    direct = extrapolate.ahead(spacing, height, last[-1], 1)[0]
     assert abs(direct[0] - last[0]) < 10 * (direct[1] + last[1])
-    again = coasting.solved(spacing, height, 0.0)  # no solution is as good: it is followed
+    again = extrapolate.solved(spacing, height, 0.0)  # no solution is as good: it is followed
     np.testing.assert_array_equal(again.state.x, follower.state.x)
 
 
@@ -51,13 +51,13 @@ def test_the_zeros_ahead_are_where_they_are_said_to_be(stretches, solved):
 def test_zeros_counted_are_where_the_sum_as_written_says(stretches):
     """The kernels against the sums as they are written."""
     spacing, height = stretches[0][0, :CONTEXT], float(stretches[1][0])
-    follower = coasting.solved(spacing, height, np.inf)
-    place, _ = coasting._counted(follower, 8)
+    follower = extrapolate.solved(spacing, height, np.inf)
+    place, _ = extrapolate._counted(follower, 8)
     state, log_p, x = follower.state, follower.tables.log_p, follower.state.x
     a = x[: len(log_p)] + 1j * x[len(log_p) : 2 * len(log_p)]
     constant = x[2 * len(log_p)] / np.pi + 0.5
     grid = np.arange(CONTEXT - 2, CONTEXT + 12, 0.05) - constant
-    h = inversion._height.py_func(grid, x[2 * len(log_p) + 1], state)[0]
+    h = solver._height.py_func(grid, x[2 * len(log_p) + 1], state)[0]
     e = a * np.exp(-1j * h[:, None] * log_p) * follower.tables.size
     count = grid + constant + sum((e**k / k).imag.sum(1) for k in (1, 2, 3)) / np.pi
     ranks = np.arange(CONTEXT + 1, CONTEXT + 9)
@@ -103,16 +103,16 @@ def test_contexts_are_solved_once_and_their_beginnings_followed_with_them(stretc
 
 def test_derivatives_of_the_count_are_its_differences(stretches):
     spacing, height = stretches[0][0, :CONTEXT], float(stretches[1][0])
-    follower = coasting.solved(spacing, height, np.inf)
+    follower = extrapolate.solved(spacing, height, np.inf)
     state, tables = follower.state, follower.tables
     primes = len(tables.log_p)
     u = CONTEXT + np.arange(WIDTH) / 2.0
-    rows = coasting._derivatives(u, tables, state)
+    rows = extrapolate._derivatives(u, tables, state)
     assert np.allclose(rows[:, 2 * primes], 1 / np.pi)  # of c
     for i in (0, 3, primes - 1, primes, 2 * primes - 1):
         ends = []
         for step in (1e-5, -2e-5):
             state.x[i] += step
-            ends.append(coasting._sum(u[None], tables, state)[0])
+            ends.append(extrapolate._sum(u[None], tables, state)[0])
         state.x[i] += 1e-5
         np.testing.assert_allclose(rows[:, i], (ends[0] - ends[1]) / 2e-5, rtol=1e-5, atol=1e-8)

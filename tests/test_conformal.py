@@ -8,9 +8,10 @@ import pytest
 from test_mixture import random_mixture
 from test_score import honest
 
-from zetalib import atomic, conformal
+from zetalib import atomic
+from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
-from zetalib.mixture import Mixture
+from zetalib.scoring import conformal
 
 LEVELS = ("0.5", "0.9")
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from zetalib import contexts, explicit, inversion, rivals, skill
+from zetalib.baselines import explicit_formula, rivals
+from zetalib.data.window import Windows, density
 from zetalib.errors import ZetaError
-from zetalib.window import Windows, density
+from zetalib.inverse import solver
+from zetalib.scoring import contexts, skill
 
 RNG = np.random.default_rng(0)
 
@@ -51,7 +53,7 @@ def test_the_transition_is_found_where_it_was_put(monkeypatch):
         found[3, 99, 0] += 0.5
         return found
 
-    monkeypatch.setattr(inversion, "forecasts", forecasts)
+    monkeypatch.setattr(solver, "forecasts", forecasts)
     whole = record(200)
     below = contexts.stretches(whole, (50, 100), 100, 12, 8)
     above = contexts.stretches(whole, (100, 200), 100, 20, 8)
@@ -72,11 +74,11 @@ def test_the_explicit_formula_is_scored_on_the_last_targets():
     found = contexts.explicit_formula(stretch, 4)
     assert found["targets"] == 48
     past = stretch.spacing[2, :-1].numpy()
-    alone = explicit.forecasts(past, 1e6)[36:]
-    both = rivals.explicit_formula(4)(stretch)[8:12]
+    alone = explicit_formula.forecasts(past, 1e6)[36:]
+    both = rivals.by_explicit_formula(4)(stretch)[8:12]
     assert alone.mass == pytest.approx(both.mass, abs=1e-9)
     y = stretch.spacing[:, -4:].numpy().ravel()
-    scores = skill.by_target(rivals.explicit_formula(4)(stretch), y)
+    scores = skill.by_target(rivals.by_explicit_formula(4)(stretch), y)
     assert found["nll"] == pytest.approx(scores.nll.mean())
 
 
@@ -84,6 +86,6 @@ def test_the_law_of_resolution_falls_with_what_is_known():
     found = contexts.resolution(contexts.KNOWN, 1.05e6)
     assert 1024 not in found.known.to_numpy() and 768 in found.known.to_numpy()
     assert (np.diff(found.nll) <= 0).all()
-    lines, sd = explicit.unresolved(256 / explicit.density(1.05e6), 1.05e6)
+    lines, sd = explicit_formula.unresolved(256 / explicit_formula.density(1.05e6), 1.05e6)
     row = found[found.known == 256].iloc[0]
     assert lines > 20 and row.nll == pytest.approx(np.log(sd * np.sqrt(2 * np.pi * np.e)))

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from sympy import primerange
 from test_sources import fake_pip
 
-from zetalib import circular, controls, fixed, manifest, platt, sources, tables, unfold, zeros
+from zetalib.archive import codec, fixed_point, manifest
+from zetalib.data import decode, parquet_folders, unfold
 from zetalib.errors import ZetaError
 from zetalib.params import CONTROLS
+from zetalib.sources import controls, download
+from zetalib.theory import unitary_ensemble, zeta
 
 COUNT = 3000
 SEEDED = ["gue", "poisson", "shuffled"]
@@ -22,36 +25,36 @@ SEEDED = ["gue", "poisson", "shuffled"]
 @pytest.fixture
 def table(monkeypatch, tmp_path):
     """The first 4520 zeros in place of Odlyzko's table."""
-    gamma = platt.decode_file(PLATT, None)[1]
+    gamma = codec.decode_file(PLATT, None)[1]
     packed = zlib.compress(pickle.dumps(gamma.tolist(), protocol=2))
     fake_pip(monkeypatch, tmp_path, packed)
-    digest = sources.hashlib.sha256(packed).hexdigest()
-    monkeypatch.setattr(sources, "ODLYZKO_SHA256", digest)
+    digest = download.hashlib.sha256(packed).hexdigest()
+    monkeypatch.setattr(download, "ODLYZKO_SHA256", digest)
     return gamma
 
 
 def fetched(defaults, source, folder, **changes):
     changes = {"max_zeros": COUNT, **changes}
-    sources.fetch(changed(defaults.download, source=source, **changes), folder)
+    download.fetch(changed(defaults.download, source=source, **changes), folder)
     return folder
 
 
 def spacings(raw):
     """What the stages decode and unfold make of archive files."""
-    zeros.decode_folder(raw, raw.parent / "zeros")
+    decode.decode_folder(raw, raw.parent / "zeros")
     unfold.unfold_folder(raw.parent / "zeros", raw.parent / "spacings")
-    parts = [pq.read_table(part.path) for part in tables.parts(raw.parent / "spacings")]
+    parts = [pq.read_table(part.path) for part in parquet_folders.parts(raw.parent / "spacings")]
     return np.concatenate([part["spacing"].to_numpy() for part in parts])
 
 
 def wanted(source, seed, gamma):
     rng = np.random.default_rng(seed)
     if source == "gue":
-        return np.diff(circular.points(4096, rng)[:COUNT])
+        return np.diff(unitary_ensemble.points(4096, rng)[:COUNT])
     if source == "poisson":
         return rng.standard_exponential(COUNT - 1)
     if source == "shuffled":
-        return rng.permutation(unfold.spacings(gamma[: COUNT - 1], np.diff(gamma[:COUNT])))
+        return rng.permutation(zeta.spacings(gamma[: COUNT - 1], np.diff(gamma[:COUNT])))
     p = np.array(list(itertools.islice(primerange(10**6), COUNT)), dtype=float)
     return np.diff(p) / np.log(p[:-1])
 
@@ -62,7 +65,7 @@ def test_unfolding_gives_the_spacings_of_a_control_back(source, defaults, tmp_pa
     found = spacings(raw)
     expected = wanted(source, defaults.download.seed, table)
     assert np.abs(found / expected - 1).max() < 4e-15
-    gamma = platt.decode_file(platt.numeric_order(raw)[0], None)[1]
+    gamma = codec.decode_file(codec.numeric_order(raw)[0], None)[1]
     assert gamma[0] == controls.FIRST
     assert pq.read_table(tmp_path / "spacings" / "zeros_14.parquet")["n"][0].as_py() == 1
 
@@ -81,7 +84,7 @@ def test_same_seed_same_bytes_other_seed_other_bytes(source, defaults, tmp_path,
 
 
 def test_shuffled_keeps_the_density_and_loses_the_correlation(defaults, tmp_path, table):
-    real = unfold.spacings(table[: COUNT - 1], np.diff(table[:COUNT]))
+    real = zeta.spacings(table[: COUNT - 1], np.diff(table[:COUNT]))
     found = spacings(fetched(defaults, "shuffled", tmp_path / "raw"))
     assert np.allclose(np.sort(found), np.sort(real), rtol=4e-15, atol=0)
     assert np.corrcoef(real[:-1], real[1:])[0, 1] < -0.3
@@ -98,7 +101,7 @@ def test_more_points_than_there_are_is_said_before_any_work(source, limit, defau
 
 
 def headers_of(folder):
-    return [h for path in platt.numeric_order(folder) for h in platt.read_headers(path)[0]]
+    return [h for path in codec.numeric_order(folder) for h in codec.read_headers(path)[0]]
 
 
 def test_gaps_too_long_for_a_record_survive(tmp_path):
@@ -112,15 +115,15 @@ def test_gaps_too_long_for_a_record_survive(tmp_path):
     headers = headers_of(raw)
     assert (headers[-1].n1, headers[0].n0, headers[0].t0) == (len(wanted) + 1, 0, 14.0)
     assert {5000.0, 7100.0, 26000.0} <= {h.t0 for h in headers}
-    assert platt.first_zero(raw / "zeros_26000.dat") is None
+    assert codec.first_zero(raw / "zeros_26000.dat") is None
 
 
 def test_real_spacings_need_no_further_blocks(tmp_path, table):
     raw = tmp_path / "raw"
     raw.mkdir()
-    controls.write([unfold.spacings(table[:-1], np.diff(table))], raw)
+    controls.write([zeta.spacings(table[:-1], np.diff(table))], raw)
     (header,) = headers_of(raw)
-    end = platt.decode_file(raw / "zeros_14.dat", None)[1][-1]
+    end = codec.decode_file(raw / "zeros_14.dat", None)[1][-1]
     assert (header.t0, header.n0, header.n1) == (14.0, 0, 4520)
     assert 0 <= header.t1 - end <= np.spacing(end)
     assert end == pytest.approx(table[-1], abs=1e-9)
@@ -137,20 +140,20 @@ def test_any_points_in_any_chunks_become_the_same_files(tmp_path_factory, seed, 
         controls.write((spacing[k : k + size] for k in range(0, n, size)), raw)
         contents.append({path.name: path.read_bytes() for path in raw.iterdir()})
     assert contents[0] == contents[1]
-    paths = platt.numeric_order(raw)
-    heights = np.concatenate([b.heights for path in paths for b in platt.read_blocks(path)])
-    assert len(list(platt.read_chain(paths))) == len(paths) and len(heights) == n + 1
+    paths = codec.numeric_order(raw)
+    heights = np.concatenate([b.heights for path in paths for b in codec.read_blocks(path)])
+    assert len(list(codec.read_chain(paths))) == len(paths) and len(heights) == n + 1
     if n:
-        gap = fixed.to_floats(fixed.differences(heights))
-        found = unfold.spacings(fixed.to_floats(heights[:-1]), gap)
+        gap = fixed_point.to_floats(fixed_point.differences(heights))
+        found = zeta.spacings(fixed_point.to_floats(heights[:-1]), gap)
         assert np.abs(found / spacing - 1).max() < 4e-15
 
 
 @given(st.floats(9.0, 4e10), st.lists(st.floats(1e-9, 100.0), min_size=1, max_size=30))
 def test_inverse_unfolding_at_any_height(start, spacing):
-    start = fixed.from_floats(np.array([start]))
+    start = fixed_point.from_floats(np.array([start]))
     heights = controls.heights(np.array(spacing), start[0])
     gamma = np.vstack([start, heights])
-    gap = fixed.to_floats(fixed.differences(gamma))
-    found = unfold.spacings(fixed.to_floats(gamma[:-1]), gap)
+    gap = fixed_point.to_floats(fixed_point.differences(gamma))
+    found = zeta.spacings(fixed_point.to_floats(gamma[:-1]), gap)
     assert np.abs(found / spacing - 1).max() < 4e-15

@@ -5,11 +5,11 @@ import pytest
 import torch
 from test_conformal import noise, raws
 
-from zetalib import conformal, coverage
+from zetalib.data.window import Windows
+from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
-from zetalib.forecasts import Forecasts
-from zetalib.mixture import Mixture
-from zetalib.window import Windows
+from zetalib.forecasting.forecasts import Forecasts
+from zetalib.scoring import conformal, coverage
 
 COUNT, LENGTH = 100, 65
 M = COUNT * (LENGTH - 1)

@@ -10,9 +10,11 @@ import time
 import pytest
 from conftest import ROOT, changed, synthetic_blocks, write_folder
 
-from zetalib import compute, sources, tables, unfold, verify, window, zeros
+from zetalib import compute
+from zetalib.data import decode, parquet_folders, unfold, verify, window
 from zetalib.errors import ZetaError
 from zetalib.params import Compute
+from zetalib.sources import download
 
 BOUNDS = (14.0, 100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 700.0, 800.0)
 ROWS = 30  # of a row group: each file has two of them
@@ -82,7 +84,7 @@ def raw(tmp_path):
 
 def data(raw, out, params, run):
     """decode, unfold and window: the bytes of every file they leave, and the statistics."""
-    zeros.decode_folder(raw, out / "zeros", run=run)
+    decode.decode_folder(raw, out / "zeros", run=run)
     statistics = unfold.unfold_folder(out / "zeros", out / "spacings", run=run).statistics()
     window.window_folder(out / "spacings", out / "windows", params, run)
     files = sorted(path for path in out.rglob("*") if path.is_file())
@@ -92,7 +94,7 @@ def data(raw, out, params, run):
 def test_a_worker_killed_at_its_work_changes_no_byte(
     cluster, raw, tmp_path, defaults, capsys, monkeypatch
 ):
-    monkeypatch.setattr(tables, "ROWS", ROWS)
+    monkeypatch.setattr(parquet_folders, "ROWS", ROWS)
     address, folder = cluster
     params = changed(defaults.window, length=8, calibration_fraction=0.06)
     with compute.pool(Compute(scheduler="threads", workers=2)) as pool:
@@ -103,7 +105,7 @@ def test_a_worker_killed_at_its_work_changes_no_byte(
 
         def kill_one(function, calls):
             found = pool.map(function, calls)
-            if function is zeros.decode:
+            if function is decode.decode:
                 yield next(found)
                 pid = int(wait_for(folder / "pid"))
                 assert list((out / "zeros").glob(".zeros_400.parquet.*.partial")), "half-written"
@@ -127,19 +129,19 @@ def test_an_error_on_a_worker_is_the_same_one_line(cluster, raw, tmp_path):
     for scheduler in ("threads", address):
         match, asked = "rank 42 is zero: two equal zeros", Compute(scheduler=scheduler, workers=2)
         with pytest.raises(ZetaError, match=match) as error, compute.pool(asked) as pool:
-            zeros.decode_folder(raw, tmp_path / "zeros", run=pool.map)
+            decode.decode_folder(raw, tmp_path / "zeros", run=pool.map)
         said.append(str(error.value))
     assert said[0] == said[1]
     with pytest.raises(ZetaError, match="the data set is not whole"):
-        tables.parts(tmp_path / "zeros")
+        parquet_folders.parts(tmp_path / "zeros")
 
 
 def test_verify_sees_the_same_on_a_cluster(cluster, tmp_path, defaults):
     address, folder = cluster
     (folder / "open").touch()
     source = changed(defaults.download, source="siegel", to_height=9200.0)
-    sources.fetch(source, tmp_path / "raw")
-    zeros.decode_folder(tmp_path / "raw", tmp_path / "zeros")
+    download.fetch(source, tmp_path / "raw")
+    decode.decode_folder(tmp_path / "raw", tmp_path / "zeros")
     unfold.unfold_folder(tmp_path / "zeros", tmp_path / "spacings")
     seen = []
     for scheduler in ("threads", address):

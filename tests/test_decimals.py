@@ -6,7 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from zetalib import decimals, fixed
+from zetalib.archive import fixed_point
+from zetalib.sources import decimals
 
 
 def nearest(number):
@@ -40,7 +41,7 @@ def test_every_way_to_write_a_number_is_rounded_once():
     numbers = [n for n in numbers if nearest(n) < 1 << 192]
     found = parse("\n".join(numbers) + "\n")
     assert found.fault == 0
-    assert fixed.to_ints(found.heights) == [nearest(n) for n in numbers]
+    assert fixed_point.to_ints(found.heights) == [nearest(n) for n in numbers]
 
 
 def test_a_rounding_that_hangs_on_a_late_digit_is_right():
@@ -52,7 +53,7 @@ def test_a_rounding_that_hangs_on_a_late_digit_is_right():
         for end in ("", "0", "1", "00000001"):
             numbers.append(f"7.{digits}{end}")
         numbers.append(f"7.{int(digits) - 1:0102d}9")
-    found = fixed.to_ints(parse("\n".join(numbers) + "\n").heights)
+    found = fixed_point.to_ints(parse("\n".join(numbers) + "\n").heights)
     assert found == [nearest(n) for n in numbers]
     assert len(set(found)) > len(half)
 
@@ -61,7 +62,7 @@ def test_ranks_columns_and_what_lies_between():
     text = "1 14.134725142\r\n\n# remark\n  2,\t21.022039639 \n3 ; 25.010857580\n4\t30.5\n"
     found = parse(text, fields=2, height=1, rank=0)
     assert found.fault == 0 and found.ranks.tolist() == [1, 2, 3, 4]
-    assert fixed.to_ints(found.heights) == [
+    assert fixed_point.to_ints(found.heights) == [
         nearest(n) for n in ("14.134725142", "21.022039639", "25.010857580", "30.5")
     ]
     assert [text[a:].split()[0] for a in found.at] == ["1", "2,", "3", "4"]
@@ -112,12 +113,12 @@ def test_ranks_beyond_64_bits_keep_their_low_word():
 def test_what_is_no_height_ends_the_parse_there(line, fault):
     found = parse(f"14.25\n\n{line}\n15.5\n")
     assert found.fault == fault and found.fault_at == 7
-    assert fixed.to_ints(found.heights) == [nearest("14.25")]
+    assert fixed_point.to_ints(found.heights) == [nearest("14.25")]
 
 
 def test_the_highest_height_fits():
     found = parse("2475880078570760549798248447.999\n")
-    assert found.fault == 0 and fixed.to_ints(found.heights) == [
+    assert found.fault == 0 and fixed_point.to_ints(found.heights) == [
         nearest("2475880078570760549798248447.999")
     ]
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from conftest import changed
 
-from zetalib import forecasts, rollout
-from zetalib.coasting import Coasting
-from zetalib.decoding import Decoder
-from zetalib.model import SpacingMDN
+from zetalib.forecasting import forecasts, rollout
+from zetalib.forecasting.decoding import Decoder
+from zetalib.inverse.extrapolate import Coasting
+from zetalib.network.model import SpacingMDN
 
 LONGEST = 20
 HEIGHTS = np.array([1.23e4, 9.99e5, 1.01e6, 8.17e7])

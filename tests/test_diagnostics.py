@@ -9,13 +9,14 @@ import pytest
 import torch
 from conftest import changed
 
-from zetalib import diagnostics, forecasts, slots
-from zetalib.diagnostics import Record, Targets
+from zetalib.analysis import diagnostics, slots
+from zetalib.analysis.diagnostics import Record, Targets
+from zetalib.data.window import Windows, rounded_height
+from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
-from zetalib.memory import Intervention
-from zetalib.mixture import Mixture
-from zetalib.model import SpacingMDN
-from zetalib.window import Windows, rounded_height
+from zetalib.forecasting import forecasts
+from zetalib.network.memory import Intervention
+from zetalib.network.model import SpacingMDN
 
 LENGTH = 32
 CONTEXT = 12

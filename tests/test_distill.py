@@ -12,12 +12,15 @@ import torch
 from conftest import changed
 from scipy import stats
 
-from zetalib import claims, distill, params, siegel, unfold
+from zetalib import params
+from zetalib.analysis import claims, distill
+from zetalib.data.window import Windows, rounded_height
+from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
-from zetalib.forecasts import Forecasts
-from zetalib.mixture import Mixture
-from zetalib.primes import first_primes
-from zetalib.window import Windows, rounded_height
+from zetalib.forecasting.forecasts import Forecasts
+from zetalib.sources import riemann_siegel
+from zetalib.theory import zeta
+from zetalib.theory.primes import first_primes
 
 LENGTH = 40
 RNG = np.random.default_rng(0)
@@ -98,9 +101,9 @@ def test_features_never_move_when_later_spacings_do():
 
 def test_sums_over_zeros_find_the_phases_of_the_primes():
     """C_p + i S_p is e^{i gamma log p} at the last zero, shrunk: on 5,120 real zeros from 1130000 on."""
-    offset = siegel.stretch(1.13e6, 1.13e6 + 2700).offset[: 20 * 256 + 1]
+    offset = riemann_siegel.stretch(1.13e6, 1.13e6 + 2700).offset[: 20 * 256 + 1]
     gamma = 1.13e6 + offset
-    spacing = unfold.spacings(gamma[:-1], np.diff(offset)).reshape(20, 256)
+    spacing = zeta.spacings(gamma[:-1], np.diff(offset)).reshape(20, 256)
     starts = torch.from_numpy(gamma[:-1:256].copy())
     assert (rounded_height(starts) != starts).all()
     found = distill.prime_sums(Windows(torch.from_numpy(spacing), torch.arange(20), starts), 4)

@@ -16,10 +16,12 @@ from conftest import ROOT, changed
 from ruamel.yaml import YAML
 from test_train import leave_torch_as_it_was, small, windows  # noqa: F401
 
-from zetalib import distributed, experiments, params, train
-from zetalib.distributed import Group
+from zetalib import params
+from zetalib.data.window import save_tensors
 from zetalib.errors import ZetaError
-from zetalib.window import save_tensors
+from zetalib.reports import experiments
+from zetalib.training import distributed, engine
+from zetalib.training.distributed import Group
 
 PATHS = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 ENV = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
@@ -67,7 +69,7 @@ def test_two_processes_train_as_one_does_and_one_of_them_speaks(pair, tmp_path):
     folder, said = pair
     p = params.load(folder / "params.yaml")
     sections = (p.model, p.memory, p.losses, p.train)
-    alone = train.train(windows(), *sections, tmp_path / "train.pt", lambda _: None)
+    alone = engine.train(windows(), *sections, tmp_path / "train.pt", lambda _: None)
     together = curve(folder)
     for name in ("train_nll", "dev_nll"):
         found = [getattr(point, name) for point in alone.curve]
@@ -131,7 +133,7 @@ def test_ranks_that_would_train_something_else_are_named(defaults):
             return b"another key"
 
     with pytest.raises(ZetaError, match="rank 1 has other data, parameters or code than rank 0"):
-        train.agree(Second(1, 2), "my key", defaults.train, torch.device("cpu"))
+        engine.agree(Second(1, 2), "my key", defaults.train, torch.device("cpu"))
 
 
 def test_processes_and_parts_must_divide_the_batch(defaults):

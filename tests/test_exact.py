@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from conftest import PLATT, ROOT, changed
 
-from zetalib import archive, atomic, exact, fixed, platt, sources, zeros
+from zetalib import atomic
+from zetalib.archive import codec, fixed_point, layout
+from zetalib.archive.codec import Block, Header
+from zetalib.data import decode
 from zetalib.errors import ZetaError
-from zetalib.platt import Block, Header
+from zetalib.sources import download, exact
 
 LMFDB_MD5 = "56cfdb9e133098a294c145118fc33fa7"
 
@@ -19,8 +22,8 @@ LMFDB_MD5 = "56cfdb9e133098a294c145118fc33fa7"
 @pytest.fixture(scope="module")
 def lmfdb():
     """LMFDB's zeros of ranks 1 to 4520, in units of 2^-101."""
-    (block,) = platt.read_blocks(PLATT)
-    return fixed.to_ints(block.heights)
+    (block,) = codec.read_blocks(PLATT)
+    return fixed_point.to_ints(block.heights)
 
 
 def up_to(defaults, height):
@@ -35,7 +38,7 @@ def small_files():
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(archive, "bounds", small_files)
+    monkeypatch.setattr(layout, "bounds", small_files)
 
 
 def test_zeros_14_is_lmfdbs_own_file(tmp_path, defaults, lmfdb, monkeypatch):
@@ -51,7 +54,7 @@ def test_zeros_14_is_lmfdbs_own_file(tmp_path, defaults, lmfdb, monkeypatch):
 
     monkeypatch.setattr(exact, "BATCH", 50)
     monkeypatch.setattr(exact, "_in_threads", some)
-    found = sources.fetch(up_to(defaults, 5000.0), tmp_path / "raw")
+    found = download.fetch(up_to(defaults, 5000.0), tmp_path / "raw")
     assert hashlib.md5(PLATT.read_bytes()).hexdigest() == LMFDB_MD5
     assert [file["md5"] for file in found["files"]] == [LMFDB_MD5]
     assert (found["source"], found["zeros"]) == ("exact", 4520)
@@ -90,9 +93,9 @@ def test_ranks_must_make_sense():
 def test_count_steps_at_each_zero_and_nowhere_else(lmfdb):
     """The nearest float64 on either side of a zero tells n - 1 from n."""
     for n in [1, 2, 100, 2617, 4520]:
-        near = float(fixed.to_floats(fixed.from_ints([lmfdb[n - 1]]))[0])
+        near = float(fixed_point.to_floats(fixed_point.from_ints([lmfdb[n - 1]]))[0])
         for t in (np.nextafter(near, 0.0), near, np.nextafter(near, 1e6)):
-            expected = n if fixed.float_to_int(float(t)) > lmfdb[n - 1] else n - 1
+            expected = n if fixed_point.float_to_int(float(t)) > lmfdb[n - 1] else n - 1
             assert exact.count(float(t)) == expected
     assert [exact.count(t) for t in (-1.0, 0.0, 14.0, 5000.0)] == [0, 0, 0, 4520]
     assert exact.count(30_610_046_000.0) == 103_800_788_359  # the archive's own total
@@ -101,31 +104,31 @@ def test_count_steps_at_each_zero_and_nowhere_else(lmfdb):
 
 
 def test_a_last_block_ends_where_the_user_says(tmp_path, defaults, lmfdb):
-    sources.fetch(up_to(defaults, 500.0), tmp_path / "raw")
+    download.fetch(up_to(defaults, 500.0), tmp_path / "raw")
     path = tmp_path / "raw" / "zeros_14.dat"
-    (header,), trailing = platt.read_headers(path)
+    (header,), trailing = codec.read_headers(path)
     assert header == Header(14.0, 500.0, 0, 269, 8) and trailing == 0
     assert path.read_bytes()[40:] == PLATT.read_bytes()[40:][: 13 * 269]
-    assert lmfdb[268] < fixed.float_to_int(500.0) < lmfdb[269]
+    assert lmfdb[268] < fixed_point.float_to_int(500.0) < lmfdb[269]
 
 
 def test_blocks_and_files_are_those_of_the_archive(tmp_path, defaults, lmfdb, small_blocks):
-    sources.fetch(up_to(defaults, 180.5), tmp_path / "raw")
-    files = platt.numeric_order(tmp_path / "raw")
+    download.fetch(up_to(defaults, 180.5), tmp_path / "raw")
+    files = codec.numeric_order(tmp_path / "raw")
     assert [path.name for path in files] == ["zeros_14.dat", "zeros_100.dat"]
-    blocks = [block for path in files for block in platt.read_blocks(path)]
+    blocks = [block for path in files for block in codec.read_blocks(path)]
     bounds = [14.0, 60.0, 100.0, 140.0, 170.0, 180.5]
     assert [(b.header.t0, b.header.t1) for b in blocks] == list(itertools.pairwise(bounds))
-    found = [height for block in blocks for height in fixed.to_ints(block.heights)]
-    assert found == [height for height in lmfdb if height <= fixed.float_to_int(180.5)]
+    found = [height for block in blocks for height in fixed_point.to_ints(block.heights)]
+    assert found == [height for height in lmfdb if height <= fixed_point.float_to_int(180.5)]
 
 
 def test_a_last_block_may_be_without_zeros(tmp_path, defaults, small_blocks):
-    found = sources.fetch(up_to(defaults, 100.5), tmp_path / "raw")  # 98.83 and 101.32 are zeros
+    found = download.fetch(up_to(defaults, 100.5), tmp_path / "raw")  # 98.83 and 101.32 are zeros
     assert [(f["name"], f["last_rank"]) for f in found["files"]] == [
         ("zeros_14.dat", 29), ("zeros_100.dat", 29),
     ]  # fmt: skip
-    assert zeros.decode_folder(tmp_path / "raw", tmp_path / "zeros") == 29
+    assert decode.decode_folder(tmp_path / "raw", tmp_path / "zeros") == 29
 
 
 def kept_and_killed(tmp_path):
@@ -162,26 +165,26 @@ def test_a_killed_run_goes_on_after_its_last_block(tmp_path, defaults, small_blo
     damaged = bytearray((kept / "zeros_60.dat").read_bytes())
     damaged[60] ^= 1  # one bit of the second distance: only the last zero can tell
     (kept / "zeros_60.dat").write_bytes(damaged)
-    (header,), _ = platt.read_headers(kept / "zeros_100.dat")
-    cut = Block(Header(100.0, 140.0, header.n0, header.n0, 0), fixed.from_ints([]))
-    atomic.write_bytes(kept / "zeros_100.dat", platt.encode([cut]))  # another count
+    (header,), _ = codec.read_headers(kept / "zeros_100.dat")
+    cut = Block(Header(100.0, 140.0, header.n0, header.n0, 0), fixed_point.from_ints([]))
+    atomic.write_bytes(kept / "zeros_100.dat", codec.encode([cut]))  # another count
 
     calls = computed(monkeypatch)
-    resumed = sources.fetch(up_to(defaults, 200.0), tmp_path / "raw")
+    resumed = download.fetch(up_to(defaults, 200.0), tmp_path / "raw")
     assert calls == [
         (13, 1),  # 14 to 60 is there: only its last zero is computed
         (29, 1), (14, 16),  # 60 to 100 is damaged
         (30, 19), (49, 16), (65, 15),  # 100 to 140 is another block's; the rest was not there
     ]  # fmt: skip
     assert not kept.exists()
-    again = sources.fetch(up_to(defaults, 200.0), tmp_path / "anew" / "raw")
+    again = download.fetch(up_to(defaults, 200.0), tmp_path / "anew" / "raw")
     assert resumed == again
 
 
 @pytest.mark.parametrize("height", [1.0, 14.0, 14.13, 4e10, 1e300])
 def test_a_height_without_zeros_or_out_of_reach_is_one_clear_line(height, tmp_path, defaults):
     with pytest.raises(ZetaError, match=r"params\.yaml: download\.to_height: it is .* 14\.13"):
-        sources.fetch(up_to(defaults, height), tmp_path / "raw")
+        download.fetch(up_to(defaults, height), tmp_path / "raw")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,8 +1,8 @@
 import pytest
 from conftest import ROOT
 
-from zetalib import experiments
 from zetalib.errors import ZetaError
+from zetalib.reports import experiments
 
 FOLDER, PARAMS = ROOT / "experiments", ROOT / "params.yaml"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zetalib import fixed
+from zetalib.archive import fixed_point
 
 heights = st.one_of(
     st.integers(0, 2**192 - 1),
@@ -23,19 +23,19 @@ heights = st.one_of(
 
 @given(st.lists(heights, max_size=20))
 def test_ints_survive_the_round_trip(values):
-    assert fixed.to_ints(fixed.from_ints(values)) == values
+    assert fixed_point.to_ints(fixed_point.from_ints(values)) == values
 
 
 @given(st.lists(heights, min_size=1, max_size=20))
 def test_conversion_to_float_rounds_once_to_nearest_even(values):
     # Fraction to float is correctly rounded by the language's definition.
-    expected = [float(Fraction(v, 2**fixed.UNIT_BITS)) for v in values]
-    assert fixed.to_floats(fixed.from_ints(values)).tolist() == expected
+    expected = [float(Fraction(v, 2**fixed_point.UNIT_BITS)) for v in values]
+    assert fixed_point.to_floats(fixed_point.from_ints(values)).tolist() == expected
 
 
 @given(st.lists(heights, min_size=2, max_size=20, unique=True).map(sorted))
 def test_differences_are_exact(values):
-    found = fixed.to_ints(fixed.differences(fixed.from_ints(values)))
+    found = fixed_point.to_ints(fixed_point.differences(fixed_point.from_ints(values)))
     assert found == [b - a for a, b in itertools.pairwise(values)]
 
 
@@ -44,82 +44,86 @@ def test_differences_name_the_first_zero_that_does_not_increase(values, data):
     k = data.draw(st.integers(1, len(values) - 1))
     values[k] = values[k - 1]
     with pytest.raises(ValueError, match="strictly increase") as caught:
-        fixed.differences(fixed.from_ints(values))
+        fixed_point.differences(fixed_point.from_ints(values))
     assert caught.value.args[1] == k
 
 
 @given(st.floats(0, 2.0**90))
 def test_floats_are_taken_exactly_or_refused(value):
-    exact = Fraction(value) * 2**fixed.UNIT_BITS
+    exact = Fraction(value) * 2**fixed_point.UNIT_BITS
     if exact.denominator == 1:
-        assert fixed.float_to_int(value) == exact
+        assert fixed_point.float_to_int(value) == exact
     else:
         with pytest.raises(ValueError, match="multiple of"):
-            fixed.float_to_int(value)
+            fixed_point.float_to_int(value)
 
 
 @given(st.lists(st.floats(), max_size=8))
 def test_from_floats_agrees_with_float_to_int(values):
     try:
-        expected = fixed.from_ints([fixed.float_to_int(v) for v in values])
+        expected = fixed_point.from_ints([fixed_point.float_to_int(v) for v in values])
     except ValueError:
         with pytest.raises(ValueError, match=r"multiple of|finite|\[0, 2\^192\)"):
-            fixed.from_floats(np.array(values))
+            fixed_point.from_floats(np.array(values))
     else:
-        assert fixed.from_floats(np.array(values)).tolist() == expected.tolist()
+        assert fixed_point.from_floats(np.array(values)).tolist() == expected.tolist()
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**53 - 1), st.integers(-101, 38)), max_size=20))
 def test_from_floats_is_exact_over_the_whole_range(parts):
     values = [float(Fraction(m) * Fraction(2) ** e) for m, e in parts]
-    expected = [int(Fraction(v) * 2**fixed.UNIT_BITS) for v in values]
-    assert fixed.to_ints(fixed.from_floats(np.array(values))) == expected
+    expected = [int(Fraction(v) * 2**fixed_point.UNIT_BITS) for v in values]
+    assert fixed_point.to_ints(fixed_point.from_floats(np.array(values))) == expected
 
 
 @given(st.lists(st.tuples(heights, heights), min_size=1, max_size=10), st.data())
 def test_subtract_is_exact_and_names_the_row_that_does_not_increase(pairs, data):
     pairs = [(max(p), min(p)) for p in pairs if p[0] != p[1]]
     a, b = ([p[k] for p in pairs] for k in (0, 1))
-    found = fixed.subtract(fixed.from_ints(a), fixed.from_ints(b))
-    assert fixed.to_ints(found) == [x - y for x, y in pairs]
+    found = fixed_point.subtract(fixed_point.from_ints(a), fixed_point.from_ints(b))
+    assert fixed_point.to_ints(found) == [x - y for x, y in pairs]
     if pairs:
         k = data.draw(st.integers(0, len(pairs) - 1))
         b[k] = a[k]
         with pytest.raises(ValueError, match="strictly increase") as caught:
-            fixed.subtract(fixed.from_ints(a), fixed.from_ints(b))
+            fixed_point.subtract(fixed_point.from_ints(a), fixed_point.from_ints(b))
         assert caught.value.args[1] == k
 
 
 def test_borrows_run_through_all_limbs():
     a, b = [2**128, 2**191, 2**64], [1, 2**64 + 1, 2**64 - 1]
-    found = fixed.subtract(fixed.from_ints(a), fixed.from_ints(b))
-    assert fixed.to_ints(found) == [x - y for x, y in zip(a, b, strict=True)]
+    found = fixed_point.subtract(fixed_point.from_ints(a), fixed_point.from_ints(b))
+    assert fixed_point.to_ints(found) == [x - y for x, y in zip(a, b, strict=True)]
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_impossible_heights_are_refused(value):
     with pytest.raises(ValueError, match="finite"):
-        fixed.float_to_int(value)
+        fixed_point.float_to_int(value)
 
 
 def test_empty_arrays_pass():
-    assert fixed.to_floats(fixed.from_ints([])).shape == (0,)
-    assert fixed.differences(fixed.from_ints([])).shape == (0, 3)
-    assert fixed.differences(fixed.from_ints([5])).dtype == np.uint64
+    assert fixed_point.to_floats(fixed_point.from_ints([])).shape == (0,)
+    assert fixed_point.differences(fixed_point.from_ints([])).shape == (0, 3)
+    assert fixed_point.differences(fixed_point.from_ints([5])).dtype == np.uint64
 
 
 @given(st.floats(0, 2**80), st.lists(st.floats(0, 8191.9), max_size=20))
 def test_above_adds_offsets_rounded_to_2_to_the_minus_50(start, offsets):
     start = float(np.floor(start * 16) / 16)
-    found = fixed.to_ints(fixed.above(start, np.array(offsets, dtype=np.float64)))
-    unit = 2 ** (fixed.UNIT_BITS - fixed.OFFSET_BITS)
+    found = fixed_point.to_ints(fixed_point.above(start, np.array(offsets, dtype=np.float64)))
+    unit = 2 ** (fixed_point.UNIT_BITS - fixed_point.OFFSET_BITS)
     for exact, offset in zip(found, offsets, strict=True):
-        away = exact - fixed.float_to_int(start) - int(Fraction(offset) * 2**fixed.UNIT_BITS)
-        assert (exact - fixed.float_to_int(start)) % unit == 0
+        away = (
+            exact
+            - fixed_point.float_to_int(start)
+            - int(Fraction(offset) * 2**fixed_point.UNIT_BITS)
+        )
+        assert (exact - fixed_point.float_to_int(start)) % unit == 0
         assert abs(away) <= unit // 2 + 1
 
 
 @pytest.mark.parametrize("offset", [-1e-9, 8192.0, np.nan])
 def test_above_refuses_offsets_it_cannot_hold(offset):
     with pytest.raises(ValueError, match="offsets must lie in"):
-        fixed.above(14.0, np.array([1.0, offset]))
+        fixed_point.above(14.0, np.array([1.0, offset]))

@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from zetalib import forecasts
+from zetalib.data.window import Windows
 from zetalib.errors import ZetaError
-from zetalib.window import Windows
+from zetalib.forecasting import forecasts
 
 COUNT, LENGTH, K = 6, 11, 4
 ROWS = COUNT * (LENGTH - 1)

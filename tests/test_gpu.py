@@ -15,9 +15,10 @@ from test_distributed import TORCHRUN, workspace
 from test_distributed import run as launched
 from test_train import leave_torch_as_it_was, run, same, small, windows  # noqa: F401
 
-from zetalib import memory, train
-from zetalib.decoding import Decoder
-from zetalib.forecasts import next_spacing
+from zetalib.forecasting.decoding import Decoder
+from zetalib.forecasting.forecasts import next_spacing
+from zetalib.network import memory
+from zetalib.training import engine
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
@@ -51,7 +52,7 @@ def forecast(built, spacing, precision="float32", training=False):
 
 @EACH
 def test_forecasts_are_those_of_the_cpu_and_see_no_future(of_model, of_memory, defaults):
-    train.setup(defaults.train)
+    engine.setup(defaults.train)
     built = network(defaults, of_model=of_model, of_memory=of_memory)
     original = spacings()
     here = forecast(built, original)
@@ -68,7 +69,7 @@ def test_forecasts_are_those_of_the_cpu_and_see_no_future(of_model, of_memory, d
 
 @EACH
 def test_keys_that_are_kept_give_the_forecasts_of_the_cpu(of_model, of_memory, defaults):
-    train.setup(defaults.train)
+    engine.setup(defaults.train)
     built = network(defaults, of_model=of_model, of_memory=of_memory)
     contexts, heights = spacings().double().numpy()[:, :12], HEIGHTS.numpy()
     here = next_spacing(built)(contexts, heights)
@@ -86,7 +87,7 @@ def test_training_is_deterministic(of_model, of_memory, precision, tmp_path, def
     of_model = {**of_model, "primes": 4}
     sections = changed(m, **of_model), changed(mem, slots=3, **of_memory), losses, t
     one, other = (
-        train.train(windows(), *sections, tmp_path / name / "train.pt", print) for name in "ab"
+        engine.train(windows(), *sections, tmp_path / name / "train.pt", print) for name in "ab"
     )
     assert same(one.model, other.model) and one.curve == other.curve
 

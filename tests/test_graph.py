@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: each stage depends on exactly the files its script imports."""
+"""dvc.yaml against the code: each stage depends on what its script imports and on nothing else."""
 
 import re
 from modulefinder import ModuleFinder
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+
+from zetalib import provenance
 
 ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -19,15 +21,54 @@ def import_closure(script: Path) -> set[str]:
     return {str(Path(f).resolve().relative_to(ROOT)) for f in files}
 
 
+def used(stage: str) -> set[str]:
+    """Files of code that decide what a stage writes."""
+    found = provenance.closure(ROOT / "pipeline" / f"{stage}.py", provenance.NO_NUMBERS)
+    return {str(path.relative_to(ROOT)) for path in found}
+
+
 def code_deps(stage: str) -> set[str]:
-    return {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
+    return {dep for dep in STAGES[stage]["deps"] if dep.startswith(("pipeline/", "zetalib/"))}
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_code_dependencies_are_the_import_closure(stage):
-    expected = import_closure(ROOT / "pipeline" / f"{stage}.py")
-    assert expected - code_deps(stage) == set(), "missing in dvc.yaml"
-    assert code_deps(stage) - expected == set(), "superfluous in dvc.yaml"
+def test_code_dependencies_are_what_a_stage_imports(stage):
+    """A file by its name, or by its folder where more than half of that is used."""
+    expected, deps = used(stage), code_deps(stage)
+    covered = {f for f in expected for d in deps if f == d or f.startswith(f"{d}/")}
+    assert expected - covered == set(), "missing in dvc.yaml"
+    for dep in deps:
+        inside = {f for f in expected if f == dep or f.startswith(f"{dep}/")}
+        there = [p for p in (ROOT / dep).rglob("*.py") if p.name != "__init__.py"] or [ROOT / dep]
+        assert 2 * len(inside) > len(there), f"superfluous in dvc.yaml: {dep}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_closure_is_that_of_python_itself(stage):
+    script = ROOT / "pipeline" / f"{stage}.py"
+    found = {str(path.relative_to(ROOT)) for path in provenance.closure(script)}
+    assert found == import_closure(script) - {"pipeline/__init__.py"}
+
+
+def test_what_is_left_out_decides_no_number():
+    """Looked at by hand; what joins them is to be looked at, too."""
+    front = {path.stem for path in (ROOT / "zetalib").glob("*.py")}
+    assert front - provenance.NO_NUMBERS == {"guard", "shares"}
+    assert provenance.NO_NUMBERS <= front
+
+
+def test_a_baseline_reruns_what_shows_its_numbers_alone():
+    path = "zetalib/baselines/sine_process.py"
+    assert {stage for stage in STAGES if path in used(stage)} == {
+        "baselines",
+        "contexts",
+        "evaluate",
+        "laws",
+    }
+
+
+def test_the_graph_is_short_enough_to_read():
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 300
 
 
 def test_closure_sees_every_form_of_import(tmp_path, monkeypatch):

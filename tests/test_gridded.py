@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
 
+from zetalib.densities.histogram import Gridded
+from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
-from zetalib.gridded import Gridded
-from zetalib.mixture import Mixture
 
 RNG = np.random.default_rng(5)
 EDGES = np.array([0.0, 0.3, 0.5, 1.2, 2.0])

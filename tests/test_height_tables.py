@@ -14,8 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import PLATT, changed
 
-from zetalib import fixed, height_tables, manifest, params, platt, sources, unfold, zeros
+from zetalib import params
+from zetalib.archive import codec, fixed_point, manifest
+from zetalib.data import decode, unfold
 from zetalib.errors import ZetaError
+from zetalib.sources import download, tables
 
 # Odlyzko's own words above his tables, but for the number of zeros.
 HEADER = """
@@ -30,7 +33,7 @@ actually 1/2 + i * {first}...
 
 @pytest.fixture(scope="module")
 def gamma():
-    return platt.decode_file(PLATT, None)[1]
+    return codec.decode_file(PLATT, None)[1]
 
 
 @pytest.fixture
@@ -42,9 +45,9 @@ def fetch(tmp_path, defaults):
         path = tmp_path / f"table{next(counter)}"
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         download = changed(defaults.download, source="table", table=str(path), **more)
-        sources.fetch(download, tmp_path / "raw")
-        archive = platt.Archive(tmp_path / "raw")
-        heights = fixed.to_ints(archive.exact(archive.first, archive.last))
+        download.fetch(download, tmp_path / "raw")
+        archive = codec.Archive(tmp_path / "raw")
+        heights = fixed_point.to_ints(archive.exact(archive.first, archive.last))
         return archive.first, heights
 
     return run
@@ -109,7 +112,7 @@ def test_every_layout_of_text_is_the_same_zeros(fetch, gamma, form, head):
 
 
 def test_arrays_and_parquet_are_the_same_zeros(fetch, gamma, tmp_path):
-    some, expected = gamma[:500], fixed.to_ints(fixed.from_floats(gamma[:500]))
+    some, expected = gamma[:500], fixed_point.to_ints(fixed_point.from_floats(gamma[:500]))
     np.save(tmp_path / "a.npy", some)
     np.save(tmp_path / "b.npy", np.stack([np.arange(1, 501), some], axis=1))
     np.savez(tmp_path / "c.npz", gamma=some, other=np.arange(3))
@@ -127,13 +130,13 @@ def test_arrays_and_parquet_are_the_same_zeros(fetch, gamma, tmp_path):
 
 def test_a_written_table_gives_the_bytes_of_the_archive(fetch, gamma, tmp_path):
     """LMFDB's own zeros, all their 101 bits in decimals: the same records, block bounds and all."""
-    (block,) = platt.read_blocks(PLATT)
+    (block,) = codec.read_blocks(PLATT)
     with_digits = []
-    for u in fixed.to_ints(block.heights):
+    for u in fixed_point.to_ints(block.heights):
         whole, part = divmod(u, 2**101)
         with_digits.append(f"{whole}.{part * 10**101 >> 101:0101d}")  # exact: 101 binary places
     first, heights = fetch(lines(with_digits))
-    assert first == 1 and heights == fixed.to_ints(block.heights)
+    assert first == 1 and heights == fixed_point.to_ints(block.heights)
     written = (tmp_path / "raw" / "zeros_14.dat").read_bytes()
     lmfdb = PLATT.read_bytes()
     assert written[40:] == lmfdb[40:]  # the header's t1: the last zero, where LMFDB has 5000
@@ -144,13 +147,13 @@ def test_odlyzko_heights_as_text_give_the_parquet_bytes_of_source_odlyzko(
     monkeypatch, tmp_path, defaults, gamma
 ):
     table = np.concatenate([gamma, np.arange(5001.0, 7400.0, 0.9)])
-    monkeypatch.setattr(sources, "odlyzko_table", lambda: table)
-    sources.fetch(defaults.download, tmp_path / "odlyzko")
+    monkeypatch.setattr(download, "odlyzko_table", lambda: table)
+    download.fetch(defaults.download, tmp_path / "odlyzko")
     path = tmp_path / "zeros6"
     path.write_text(lines(Decimal(float(g)) for g in table))  # every binary digit
-    sources.fetch(changed(defaults.download, source="table", table=str(path)), tmp_path / "text")
+    download.fetch(changed(defaults.download, source="table", table=str(path)), tmp_path / "text")
     for folder in ("odlyzko", "text"):
-        zeros.decode_folder(tmp_path / folder, tmp_path / f"{folder}-zeros")
+        decode.decode_folder(tmp_path / folder, tmp_path / f"{folder}-zeros")
     names = [p.name for p in sorted((tmp_path / "odlyzko-zeros").iterdir())]
     assert len(names) == 3
     for name in names:
@@ -193,7 +196,7 @@ def test_offset_tables_keep_every_digit_of_their_spacings(fetch, tmp_path, power
     assert first == (1 if above else rank)
     about = manifest.base_height(tmp_path / "raw")
     assert about == (base if above else 0)
-    zeros.decode_folder(tmp_path / "raw", tmp_path / "zeros")
+    decode.decode_folder(tmp_path / "raw", tmp_path / "zeros")
     unfold.unfold_folder(tmp_path / "zeros", tmp_path / "spacings")
     (file,) = (tmp_path / "spacings").glob("*.parquet")
     table = pq.read_table(file)
@@ -357,7 +360,7 @@ def test_a_table_that_is_not_there(tmp_path, defaults):
     for path, message in ((tmp_path / "none", "no such file"), (tmp_path, "a folder")):
         download = changed(defaults.download, source="table", table=str(path))
         with pytest.raises(ZetaError, match=f"download.table: .*{message}"):
-            height_tables.write(download, tmp_path)
+            tables.write(download, tmp_path)
     with pytest.raises(ValueError, match="source table needs table"):
         changed(defaults.download, source="table")
     with pytest.raises(ValueError, match="base means nothing to source odlyzko"):
@@ -369,8 +372,8 @@ def test_pieces_change_nothing(fetch, gamma, monkeypatch):
     rows = [f"{k + 1} {g!r}" for k, g in enumerate(gamma[:1500].tolist())]
     text = "\n\n".join(rows)
     expected = fetch(text)
-    monkeypatch.setattr(height_tables, "PIECE", 1000)
-    monkeypatch.setattr(height_tables, "HEAD", 100)
+    monkeypatch.setattr(tables, "PIECE", 1000)
+    monkeypatch.setattr(tables, "HEAD", 100)
     assert fetch(text) == expected
     rows[1400] = "1401 x"
     with pytest.raises(ZetaError, match=re.escape(": line 2801: '1401 x' is no height")):

@@ -18,8 +18,9 @@ import test_score
 import torch
 from conftest import changed
 
-from zetalib import forecasts, model, rollout
-from zetalib.mixture import Mixture
+from zetalib.densities.mixture import Mixture
+from zetalib.forecasting import forecasts, rollout
+from zetalib.network import model
 
 STRETCHES = rollout.contexts_and_futures
 CRPS, FORWARD = Mixture.crps, model.SpacingMDN.forward

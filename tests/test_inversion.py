@@ -8,9 +8,11 @@ from conftest import zeros
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zetalib import inversion, siegel, unfold
 from zetalib.errors import ZetaError
-from zetalib.inversion import WIDTH, Follower, Known
+from zetalib.inverse import solver
+from zetalib.inverse.solver import WIDTH, Follower, Known
+from zetalib.sources import riemann_siegel
+from zetalib.theory import zeta
 
 HEIGHT = 300_000
 
@@ -27,7 +29,7 @@ def stretches():
 
 @pytest.fixture(scope="module")
 def solved(stretches):
-    return inversion.forecasts(*stretches)
+    return solver.forecasts(*stretches)
 
 
 def laid_out(height, u):
@@ -38,7 +40,7 @@ def laid_out(height, u):
 
 
 def evaluate(x, tables, state, derivatives=False):
-    inversion._rows(x, 0, 2 * WIDTH, tables, state, derivatives)
+    solver._rows(x, 0, 2 * WIDTH, tables, state, derivatives)
     return state.z[: 2 * WIDTH].copy(), state.slope[: 2 * WIDTH].copy()
 
 
@@ -65,7 +67,7 @@ def test_derivatives_by_the_unknowns(point):
 
 def test_derivative_by_the_place(point):
     tables, state, x = point
-    x[-inversion.DEGREE :] = 0  # R is slow: its slope is left out
+    x[-solver.DEGREE :] = 0  # R is slow: its slope is left out
     u = state.u.copy()
     _, slope = evaluate(x, tables, state)
     z = []
@@ -79,18 +81,18 @@ def test_derivative_by_the_place(point):
 def test_the_true_phases_give_z(height):
     step, size = 0.25, 2 * WIDTH
     t = height + step * np.arange(size)
-    u = unfold.spacings(np.full(size, float(height)), t - height)
+    u = zeta.spacings(np.full(size, float(height)), t - height)
     tables, state = laid_out(height, u)
     primes = len(tables.log_p)
     x = np.zeros_like(state.x)
     phases = -height * tables.log_p
     x[:primes], x[primes : 2 * primes] = np.cos(phases), np.sin(phases)
-    x[2 * primes] = siegel.theta(height)
+    x[2 * primes] = riemann_siegel.theta(height)
     z, _ = evaluate(x, tables, state)
-    expected = siegel.z_grid(height, step, 2 * size)[size:]
+    expected = riemann_siegel.z_grid(height, step, 2 * size)[size:]
     terms = int(np.sqrt(height / (2 * np.pi)))
     # What is left: 1 / 48 t of theta, and the fourth order of h(u).
-    np.testing.assert_allclose(z + siegel.remainder(t, terms), expected, atol=30 / height)
+    np.testing.assert_allclose(z + riemann_siegel.remainder(t, terms), expected, atol=30 / height)
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.1, 0.5, -0.5, 3.25, -77.7, 525.3])
@@ -104,7 +106,7 @@ def test_cosine_and_sine(angle):
 
 @pytest.mark.parametrize("terms", [4, 30, 398, 1000])
 def test_every_term_is_in_the_sums_once(terms):
-    tables = inversion.sums(terms)
+    tables = solver.sums(terms)
     smooth = np.exp(tables.log_n).round().astype(int)
     primes = np.exp(tables.log_p).round().astype(int)
     large = [p * m for p in primes[tables.small :] for m in range(1, terms // p + 1)]
@@ -118,7 +120,7 @@ def test_later_spacings_change_nothing(stretches, solved, later):
     spacing, height = stretches
     changed = spacing[0, :90].copy()
     changed[70:] = later
-    assert np.array_equal(inversion.follow(changed, height[0])[:70], solved[0, :70])
+    assert np.array_equal(solver.follow(changed, height[0])[:70], solved[0, :70])
 
 
 def test_one_by_one_is_all_at_once(stretches, solved):
@@ -149,7 +151,7 @@ def test_deviations_of_solved_stretches_are_of_the_errors_size(stretches, solved
 
 def test_without_arithmetic_nothing_is_claimed():
     spacing = np.random.default_rng(0).exponential(size=(4, 120))
-    found = inversion.forecasts(spacing, np.full(4, 1e5))[:, :-1]
+    found = solver.forecasts(spacing, np.full(4, 1e5))[:, :-1]
     assert np.median(found[..., 1]) > 1e-3
     ratio = np.abs(found[..., 0] - spacing[:, 1:]) / found[..., 1]
     assert np.median(ratio) < 300
@@ -164,7 +166,7 @@ def test_known_computes_what_is_missing(stretches, solved, monkeypatch):
         computed.extend(h.tolist())
         return np.zeros((*s.shape, 7))
 
-    monkeypatch.setattr(inversion, "forecasts", forecasts)
+    monkeypatch.setattr(solver, "forecasts", forecasts)
     found = known(spacing, height)
     assert np.array_equal(found[:2], solved[:2, :60]) and not found[2:].any()
     assert computed == height[2:].tolist()
@@ -176,7 +178,7 @@ def test_known_never_gives_another_stretch(stretches, solved, monkeypatch):
     spacing, height = stretches[0][:1, :60], stretches[1][:1]
     known = Known()
     known.add(spacing, height, solved[:1, :60])
-    monkeypatch.setattr(inversion, "forecasts", lambda s, _: np.full((*s.shape, 7), -1.0))
+    monkeypatch.setattr(solver, "forecasts", lambda s, _: np.full((*s.shape, 7), -1.0))
     other = spacing.copy()
     other[0, 59] += 1e-15  # beyond the key
     assert (known(other, height) == -1).all()
@@ -187,16 +189,16 @@ def test_known_never_gives_another_stretch(stretches, solved, monkeypatch):
 
 def test_saved_forecasts_come_back(tmp_path, stretches, solved, monkeypatch):
     path = tmp_path / "known.safetensors"
-    inversion.save(path, *stretches, solved)
-    monkeypatch.setattr(inversion, "forecasts", None)
-    assert np.array_equal(inversion.load(path)(*stretches), solved)
+    solver.save(path, *stretches, solved)
+    monkeypatch.setattr(solver, "forecasts", None)
+    assert np.array_equal(solver.load(path)(*stretches), solved)
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "text", "shape", "part"])
 def test_damaged_files_are_refused(tmp_path, stretches, solved, damage):
     path = tmp_path / "known.safetensors"
     spacing, height = stretches
-    inversion.save(path, spacing, height, solved[:, :-1] if damage == "shape" else solved)
+    solver.save(path, spacing, height, solved[:, :-1] if damage == "shape" else solved)
     content = path.read_bytes()
     if damage == "gone":
         path.unlink()
@@ -207,7 +209,7 @@ def test_damaged_files_are_refused(tmp_path, stretches, solved, damage):
     elif damage == "part":
         path.write_bytes(content.replace(b'"height"', b'"weight"'))
     with pytest.raises(ZetaError, match="dvc repro"):
-        inversion.load(path)
+        solver.load(path)
 
 
 @pytest.mark.parametrize(
@@ -225,9 +227,9 @@ def test_saved_forecasts_that_mean_nothing_are_refused(
 ):
     parts = [a.copy() for a in (*stretches, solved)]
     parts[part][place] = value
-    inversion.save(tmp_path / "known.safetensors", *parts)
+    solver.save(tmp_path / "known.safetensors", *parts)
     with pytest.raises(ZetaError, match=rf"known\.safetensors: {problem}.*dvc repro -f invert"):
-        inversion.load(tmp_path / "known.safetensors")
+        solver.load(tmp_path / "known.safetensors")
 
 
 @pytest.mark.parametrize("height", [np.nan, -1.0, 99.0, 1.1e10, np.inf])
@@ -239,7 +241,7 @@ def test_heights_out_of_range_are_refused(height):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_is_refused(value):
     with pytest.raises(ZetaError, match="finite"):
-        inversion.follow(np.array([1.0, value, 1.0]), 1e5)
+        solver.follow(np.array([1.0, value, 1.0]), 1e5)
 
 
 def sane(found):
@@ -261,11 +263,11 @@ STRANGE = {
 
 @pytest.mark.parametrize(("height", "name"), [*itertools.product([100, 5e3, 1e6], STRANGE)])
 def test_strange_spacings_do_no_harm(height, name):
-    sane(inversion.follow(STRANGE[name], height))
+    sane(solver.follow(STRANGE[name], height))
 
 
 def test_great_heights_do_no_harm(stretches):
-    sane(inversion.follow(stretches[0][0, :6], inversion.HIGHEST))
+    sane(solver.follow(stretches[0][0, :6], solver.HIGHEST))
 
 
 @settings(max_examples=25)
@@ -274,4 +276,4 @@ def test_great_heights_do_no_harm(stretches):
     st.lists(st.floats(0, 40) | st.floats(0, 1e-6), min_size=1, max_size=40),
 )
 def test_any_spacings_do_no_harm(height, spacing):
-    sane(inversion.follow(np.array(spacing), height))
+    sane(solver.follow(np.array(spacing), height))

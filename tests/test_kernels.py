@@ -9,7 +9,8 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from zetalib import explicit, kernels
+from zetalib import kernels
+from zetalib.baselines import explicit_formula
 
 ROOT = Path(__file__).parents[1]
 USE = "from zetalib.outer import g; print(g(3.0), sum(g.stats.cache_hits.values()))"
@@ -68,14 +69,14 @@ def test_a_folder_that_numba_is_told_is_used_and_none_is_needed(tmp_path):
 
 def test_kept_kernels_are_the_bits_of_fresh_ones():
     rng = np.random.default_rng(0)
-    fresh = numba.njit(**explicit.KERNEL)(explicit._fill.py_func)
+    fresh = numba.njit(**explicit_formula.KERNEL)(explicit_formula._fill.py_func)
     a, b, table = (
         np.sort(rng.uniform(0, 9, 50)),
         np.sort(rng.uniform(0, 9, 70)),
         rng.normal(size=40_000),
     )
     found = [np.zeros((50, 70)) for _ in range(2)]
-    for kernel, out in zip((explicit._fill, fresh), found, strict=True):
+    for kernel, out in zip((explicit_formula._fill, fresh), found, strict=True):
         kernel(a, b, table, out, False)
     assert found[0].tobytes() == found[1].tobytes() and found[0].any()
 

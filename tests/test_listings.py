@@ -14,11 +14,13 @@ import pytest
 from conftest import PLATT, changed, synthetic_blocks
 
 from benchmarks import fuzz_listings
-from zetalib import listings, manifest, platt, sources, zeros
+from zetalib.archive import codec, manifest
+from zetalib.data import decode
 from zetalib.errors import ZetaError
+from zetalib.sources import download, listings
 
 FILES = {
-    platt.file_name(b.header.t0): platt.encode([b])
+    codec.file_name(b.header.t0): codec.encode([b])
     for b in synthetic_blocks(3, (14.0, 100.0, 200.0, 300.0))
 }
 NAMES = list(FILES)
@@ -49,7 +51,7 @@ def mine(tmp_path):
 def fetch(mine, tmp_path, defaults):
     def run(**changes):
         params = changed(defaults.download, source="directory", directory=str(mine), **changes)
-        sources.fetch(params, tmp_path / "raw")
+        download.fetch(params, tmp_path / "raw")
         return json.loads((tmp_path / "raw" / manifest.NAME).read_text())["files"]
 
     return run
@@ -89,7 +91,7 @@ def test_every_form_of_listing_is_used_and_finds_what_no_codec_can(form, where, 
     at = 8 + 32 + 13 * 4 + 9
     content[at] ^= 1 << 5  # 2^-24 in one distance: 2^77 of 2^101
     path.write_bytes(content)
-    assert len(platt.decode_file(path, None)[0]) == 20
+    assert len(codec.decode_file(path, None)[0]) == 20
     ours, theirs = md5(content), md5(FILES[NAMES[1]])
     match = rf"{NAMES[1]}: its md5 is {ours}, line \d+ of {re.escape(where)} says {theirs}\. Fetch"
     with pytest.raises(ZetaError, match=match):
@@ -238,7 +240,7 @@ def test_the_listing_above_a_link_is_that_of_the_folder_itself(mine, tmp_path, d
     (mine.parent / "md5sum.log").write_text(gnu())
     (tmp_path / "link").symlink_to(mine)
     params = changed(defaults.download, source="directory", directory=str(tmp_path / "link"))
-    found = sources.fetch(params, tmp_path / "raw")
+    found = download.fetch(params, tmp_path / "raw")
     assert vouched(found["files"]) == dict.fromkeys(NAMES, "../md5sum.log")
 
 
@@ -283,7 +285,7 @@ def test_a_fault_of_a_published_file_is_one_of_its_source(fault, mine, fetch, tm
     def refused():
         with pytest.raises(ZetaError) as caught:
             fetch()
-            zeros.decode_folder(tmp_path / "raw", tmp_path / "zeros", "refuse")
+            decode.decode_folder(tmp_path / "raw", tmp_path / "zeros", "refuse")
         assert "\n" not in str(caught.value)
         return caught.value
 
@@ -311,7 +313,7 @@ def test_a_fault_that_came_after_the_download_is_cured_by_another(mine, fetch, t
     (tmp_path / "raw" / NAMES[1]).write_bytes(FAULTS["a zero distance"])
     match = r"its md5 is .*, md5sum\.log says .*; seen first at byte 53: .*Move it away, then `dvc repro"
     with pytest.raises(ZetaError, match=match):
-        zeros.decode_folder(tmp_path / "raw", tmp_path / "zeros")
+        decode.decode_folder(tmp_path / "raw", tmp_path / "zeros")
 
 
 def test_a_missing_file_is_still_asked_for(mine, fetch):

@@ -26,9 +26,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from zetalib import lmfdb, manifest, platt, sources, zeros
+from zetalib.archive import codec, manifest
+from zetalib.data import decode
 from zetalib.errors import ZetaError
-from zetalib.lmfdb import Listed, count_bounds, parse_listing, surely_needed
+from zetalib.sources import download, lmfdb
+from zetalib.sources.lmfdb import Listed, count_bounds, parse_listing, surely_needed
 
 
 def md5(content):
@@ -40,7 +42,7 @@ def archive_files():
     files, n = {"zeros_14.dat": PLATT.read_bytes()}, 4520
     for seed, bounds in enumerate([(5000.0, 5100.0), (5100.0, 5200.0), (5200.0, 5300.0)]):
         count = round(sum(count_bounds(bounds[1])) / 2) - n
-        files[platt.file_name(bounds[0])] = platt.encode(synthetic_blocks(seed, bounds, count, n))
+        files[codec.file_name(bounds[0])] = codec.encode(synthetic_blocks(seed, bounds, count, n))
         n += count
     files["zeros_5100.dat"] += b"27 bytes after the last one"
     return files
@@ -209,11 +211,11 @@ def assert_whole(folder, names=NAMES, source="lmfdb"):
 
 
 def test_the_archive_becomes_a_folder_that_decodes(server, settings, raw, tmp_path):
-    found = sources.fetch(settings(), raw)
+    found = download.fetch(settings(), raw)
     assert_whole(raw)
     assert found["files"][0]["md5"] == "56cfdb9e133098a294c145118fc33fa7"
     assert found["files"][2]["bytes_after_last_block"] == 27
-    assert zeros.decode_folder(raw, tmp_path / "zeros") == found["zeros"] > 4800
+    assert decode.decode_folder(raw, tmp_path / "zeros") == found["zeros"] > 4800
     assert sorted(n for n, _ in ((p.rpartition("/")[2], h) for p, h in server.log)) == sorted(
         [lmfdb.LISTING, *NAMES]
     )
@@ -228,7 +230,7 @@ def test_the_archive_becomes_a_folder_that_decodes(server, settings, raw, tmp_pa
     [(1, 1), (4520, 1), (4521, 2), (4626, 2), (4640, 3), (4700, 3), (4800, 4)],
 )
 def test_max_zeros_decides_which_files_are_asked_for(max_zeros, files, server, settings, raw):
-    found = sources.fetch(settings(max_zeros=max_zeros), raw)
+    found = download.fetch(settings(max_zeros=max_zeros), raw)
     assert_whole(raw, NAMES[:files])
     assert sorted(server.fetched()) == sorted([lmfdb.LISTING, *NAMES[:files]])
     assert found["zeros"] >= max_zeros
@@ -238,17 +240,17 @@ def test_more_zeros_than_the_listing_reaches_is_an_error_and_the_files_stay(serv
     with pytest.raises(
         ZetaError, match=r"max_zeros: .* ends after 4,\d\d\d zeros, 9,999 are asked"
     ):
-        sources.fetch(settings(max_zeros=9999), raw)
+        download.fetch(settings(max_zeros=9999), raw)
     assert sorted(contents(raw)) == sorted(NAMES)
     server.fetched()
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert_whole(raw)
     assert server.fetched() == [lmfdb.LISTING]
 
 
 def test_fewer_zeros_than_last_time_leaves_fewer_files(server, settings, raw):
-    sources.fetch(settings(), raw)
-    sources.fetch(settings(max_zeros=10), raw)
+    download.fetch(settings(), raw)
+    download.fetch(settings(max_zeros=10), raw)
     assert_whole(raw, NAMES[:1])
 
 
@@ -256,7 +258,7 @@ def test_a_file_missing_from_the_listing_is_named(server, settings, raw):
     left = {n: c for n, c in FILES.items() if n != "zeros_5100.dat"}
     server.files[lmfdb.LISTING] = listing_of(left)
     with pytest.raises(ZetaError, match=r"zeros_5200\.dat .* missing before it.*zeros_5100\.dat"):
-        sources.fetch(settings(), raw)
+        download.fetch(settings(), raw)
     assert not (raw / manifest.NAME).exists()
 
 
@@ -401,7 +403,7 @@ DATA = "data/zeros_14.dat"
 )
 def test_passing_faults_are_waited_out(path, faults, waits, server, settings, raw, pauses):
     server.faults[path] = list(faults)
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert_whole(raw)
     assert pauses == waits
 
@@ -409,27 +411,27 @@ def test_passing_faults_are_waited_out(path, faults, waits, server, settings, ra
 def test_a_date_to_retry_after_is_honoured(server, settings, raw, pauses):
     at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=600)
     server.faults[DATA] = [status(503, Retry_After=at.strftime("%a, %d %b %Y %H:%M:%S GMT"))]
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert len(pauses) == 1 and 500 < pauses[0] <= 600
 
 
 def test_too_long_a_wait_is_the_users_to_make(server, settings, raw, pauses):
     server.faults[DATA] = [status(429, Retry_After="86400")]
     with pytest.raises(ZetaError, match=r"HTTP 429 .* wait 24 h"):
-        sources.fetch(settings(), raw)
+        download.fetch(settings(), raw)
     assert pauses == []
 
 
 def test_pauses_grow_to_a_minute_and_retries_end(server, settings, raw, pauses):
     server.faults[DATA] = [status(500)] * 9
     with pytest.raises(ZetaError, match=r"zeros_14\.dat: HTTP 500 .*tried 9 times"):
-        sources.fetch(settings(retries=8), raw)
+        download.fetch(settings(retries=8), raw)
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
 
 
 def test_a_cut_file_is_resumed_where_it_broke(server, settings, raw, pauses):
     server.faults[DATA] = [cut(40_000)]
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert_whole(raw)
     asked = [headers.get("Range") for path, headers in server.log if path.endswith("_14.dat")]
     assert asked == [None, "bytes=40000-"]
@@ -441,7 +443,7 @@ def test_a_cut_file_is_resumed_where_it_broke(server, settings, raw, pauses):
 
 def test_a_server_that_ignores_the_range_sends_all_anew(server, settings, raw, pauses):
     server.faults[DATA] = [cut(40_000), ignore_range]
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert_whole(raw)
     assert server.fetched().count("zeros_14.dat") == 2
 
@@ -452,7 +454,7 @@ def wrong_range(handler, path):
 
 def test_a_server_that_sends_another_range_is_asked_for_all(server, settings, raw, pauses):
     server.faults[DATA] = [cut(40_000), wrong_range]
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert_whole(raw)
     ranges = [headers.get("Range") for path, headers in server.log if path.endswith("_14.dat")]
     assert ranges == [None, "bytes=40000-", None]
@@ -466,7 +468,7 @@ def test_whatever_partial_file_is_there_the_file_comes_out_right(
 ):
     raw.mkdir()
     (raw / ".zeros_14.dat.partial").write_bytes(partial)
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert_whole(raw)
     whole = partial == FILES["zeros_14.dat"]
     assert server.fetched().count("zeros_14.dat") == (0 if whole else 2)
@@ -476,14 +478,14 @@ def test_a_partial_file_that_is_a_link_is_not_followed(server, settings, raw, tm
     raw.mkdir()
     (tmp_path / "mine").write_bytes(b"precious")
     (raw / ".zeros_14.dat.partial").symlink_to(tmp_path / "mine")
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert_whole(raw)
     assert (tmp_path / "mine").read_bytes() == b"precious"
 
 
 def test_a_wrong_md5_is_fetched_anew(server, settings, raw, pauses):
     server.faults[DATA] = [body(DAMAGED)]
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert_whole(raw)
     assert server.fetched().count("zeros_14.dat") == 2
 
@@ -492,7 +494,7 @@ def test_a_wrong_md5_twice_is_an_error_and_the_file_is_not_kept(server, settings
     server.files[DATA] = DAMAGED
     right, wrong = md5(FILES["zeros_14.dat"]), md5(DAMAGED)
     with pytest.raises(ZetaError, match=rf"zeros_14\.dat: its md5 is {wrong}, .* {right}, also"):
-        sources.fetch(settings(max_zeros=1), raw)
+        download.fetch(settings(max_zeros=1), raw)
     assert server.fetched().count("zeros_14.dat") == 2
     assert contents(raw) == {}
 
@@ -516,7 +518,7 @@ def test_lasting_faults_are_one_line_at_once(path, fault, problem, server, setti
     server.faults[path] = [fault]
     server.faults["loop"] = [status(301, Location="/zeros/loop")] * 40
     with pytest.raises(ZetaError, match=re.escape(problem)) as caught:
-        sources.fetch(settings(max_zeros=1), raw)
+        download.fetch(settings(max_zeros=1), raw)
     assert path in str(caught.value) and "\n" not in str(caught.value)
     assert pauses == [] and (not raw.exists() or contents(raw) == {})
 
@@ -524,9 +526,9 @@ def test_lasting_faults_are_one_line_at_once(path, fault, problem, server, setti
 def test_html_in_the_middle_leaves_what_was_received(server, settings, raw, pauses):
     server.faults[DATA] = [cut(40_000), HTML]
     with pytest.raises(ZetaError, match="a page of HTML"):
-        sources.fetch(settings(max_zeros=1), raw)
+        download.fetch(settings(max_zeros=1), raw)
     assert contents(raw) == {".zeros_14.dat.partial": FILES["zeros_14.dat"][:40_000]}
-    sources.fetch(settings(max_zeros=1), raw)
+    download.fetch(settings(max_zeros=1), raw)
     assert_whole(raw, NAMES[:1])
     assert server.log[-1][1]["Range"] == "bytes=40000-"
 
@@ -539,7 +541,7 @@ def test_sixty_blocks_are_not_taken_for_html():
 def test_a_listing_cut_within_a_line_is_refused(server, settings, raw):
     server.files[lmfdb.LISTING] = server.files[lmfdb.LISTING][:-30]
     with pytest.raises(ZetaError, match=r"md5sum\.log: line 4 is not"):
-        sources.fetch(settings(), raw)
+        download.fetch(settings(), raw)
     assert not raw.exists()
 
 
@@ -547,8 +549,8 @@ def test_a_listing_cut_within_a_line_is_refused(server, settings, raw):
 def test_a_stalled_server_times_out(path, at, server, settings, raw, pauses):
     server.faults[path] = [stall(at), stall(at)]
     with pytest.raises(ZetaError, match=r"no byte for 0\.2 s \(tried 2 times\)"):
-        sources.fetch(settings(timeout=0.2, retries=1, max_zeros=1), raw)
-    sources.fetch(settings(max_zeros=1), raw)
+        download.fetch(settings(timeout=0.2, retries=1, max_zeros=1), raw)
+    download.fetch(settings(max_zeros=1), raw)
     assert_whole(raw, NAMES[:1])
 
 
@@ -564,13 +566,13 @@ def test_a_stalled_server_times_out(path, at, server, settings, raw, pauses):
 )
 def test_who_cannot_be_reached_is_said(change, problem, settings, raw, pauses):
     with pytest.raises(ZetaError, match=re.escape(problem)) as caught:
-        sources.fetch(settings(retries=1, **change), raw)
+        download.fetch(settings(retries=1, **change), raw)
     assert "\n" not in str(caught.value) and not raw.exists()
 
 
 def test_tls_with_a_plain_server_fails_clearly(server, settings, raw, pauses):
     with pytest.raises(ZetaError, match=r"TLS failed \(.*tried 2 times"):
-        sources.fetch(settings(retries=1, url=server.url.replace("http", "https")), raw)
+        download.fetch(settings(retries=1, url=server.url.replace("http", "https")), raw)
 
 
 def test_an_untrusted_certificate_is_refused_and_a_trusted_one_taken(
@@ -583,10 +585,10 @@ def test_an_untrusted_certificate_is_refused_and_a_trusted_one_taken(
     secure.socket = context.wrap_socket(secure.socket, server_side=True)
     params = settings(url=secure.url.replace("http", "https"), max_zeros=1)
     with pytest.raises(ZetaError, match="its TLS certificate is not trusted"):
-        sources.fetch(params, raw)
+        download.fetch(params, raw)
     assert pauses == []
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-    sources.fetch(params, raw)
+    download.fetch(params, raw)
     assert_whole(raw, NAMES[:1])
 
 
@@ -638,7 +640,7 @@ def test_a_proxy_is_used(by, server, settings, raw, monkeypatch):
     if by != "parameter":
         refused = "http://127.0.0.1:1"
         monkeypatch.setenv("http_proxy", proxy if by == "environment" else refused)
-    sources.fetch(settings(url=url, proxy=None if by == "environment" else proxy, retries=0), raw)
+    download.fetch(settings(url=url, proxy=None if by == "environment" else proxy, retries=0), raw)
     assert_whole(raw)
     assert through(server, url)
 
@@ -647,12 +649,12 @@ def test_a_mirror_and_redirects_to_it(server, served, settings, raw):
     mirror = served()
     for name in FILES:
         server.faults[f"data/{name}"] = [status(302, Location=f"{mirror.url}data/{name}")]
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert_whole(raw)
     assert sorted(mirror.fetched()) == sorted(FILES)
     server.fetched()
     shutil.rmtree(raw)
-    sources.fetch(settings(url=mirror.url), raw)
+    download.fetch(settings(url=mirror.url), raw)
     assert_whole(raw)
     assert server.fetched() == []
 
@@ -668,7 +670,7 @@ def test_no_more_connections_than_allowed(connections, server, settings, raw):
 
     for name in NAMES[:connections]:
         server.faults[f"data/{name}"] = [meet]
-    sources.fetch(settings(connections=connections), raw)
+    download.fetch(settings(connections=connections), raw)
     assert_whole(raw)
     assert server.most_unanswered == connections
 
@@ -682,7 +684,7 @@ def test_no_more_connections_than_allowed(connections, server, settings, raw):
 def test_both_layouts_and_mixtures_of_them(listing, place, connections, server, settings, raw):
     server.files = {f"{place}{name}": content for name, content in FILES.items()}
     server.files[listing] = listing_of(FILES)
-    found = sources.fetch(settings(connections=connections, retries=0), raw)
+    found = download.fetch(settings(connections=connections, retries=0), raw)
     assert_whole(raw)
     assert {f["listing"] for f in found["files"]} == {server.url + listing}
     asked = [path.removeprefix("/zeros/") for path, _ in server.log]
@@ -693,7 +695,7 @@ def test_both_layouts_and_mixtures_of_them(listing, place, connections, server, 
     server.fetched()
     shutil.rmtree(raw)
     server.files["md5sum.log"] = server.files["md5.txt"] = listing_of(FILES)  # both, as at LMFDB
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert_whole(raw)
     assert "md5.txt" not in server.fetched()
 
@@ -701,7 +703,7 @@ def test_both_layouts_and_mixtures_of_them(listing, place, connections, server, 
 def test_a_server_without_either_listing_is_said(server, settings, raw, pauses):
     server.files.pop(lmfdb.LISTING)
     with pytest.raises(ZetaError, match=r"md5sum\.log: HTTP 404 Not Found, nor is there md5\.txt"):
-        sources.fetch(settings(), raw)
+        download.fetch(settings(), raw)
     assert server.fetched() == ["md5sum.log", "md5.txt"] and pauses == []
 
 
@@ -709,13 +711,13 @@ def test_a_file_in_neither_place_is_said(server, settings, raw, pauses):
     server.files.pop(DATA)
     match = r"data/zeros_14\.dat: HTTP 404 Not Found, nor is it at .*/zeros/zeros_14\.dat\. md5sum"
     with pytest.raises(ZetaError, match=match):
-        sources.fetch(settings(max_zeros=1), raw)
+        download.fetch(settings(max_zeros=1), raw)
 
 
 def test_passing_faults_of_the_second_listing_are_waited_out(server, settings, raw, pauses):
     server.files["md5.txt"] = server.files.pop(lmfdb.LISTING)
     server.faults["md5.txt"] = [status(503), cut(9)]
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert_whole(raw)
     assert pauses == [1.0, 2.0]
 
@@ -723,7 +725,7 @@ def test_passing_faults_of_the_second_listing_are_waited_out(server, settings, r
 def test_a_listing_without_end_is_not_read_to_it(server, settings, raw, monkeypatch):
     monkeypatch.setattr(lmfdb.listings, "LONGEST", 100)
     with pytest.raises(ZetaError, match=r"md5sum\.log: more than 100 bytes: no listing of md5s"):
-        sources.fetch(settings(), raw)
+        download.fetch(settings(), raw)
 
 
 # The gate, and going on by hand.
@@ -759,7 +761,7 @@ def test_the_gate_says_how_to_go_on_by_hand_and_so_it_goes(
     elif layout == "md5.txt":
         server.faults["md5sum.log"] = [status(404)]
     with pytest.raises(ZetaError, match=r"sends scripts to its gate \(gate\.html\)") as caught:
-        sources.fetch(settings(max_zeros=4700, connections=1), raw)
+        download.fetch(settings(max_zeros=4700, connections=1), raw)
     assert pauses == [] and "\n" not in str(caught.value)
     assert not list(raw.glob("zeros*"))
     told = re.search(
@@ -785,7 +787,7 @@ def test_the_gate_says_how_to_go_on_by_hand_and_so_it_goes(
         answer = requests.get(url, cookies={"human": "1"}, timeout=5)
         (folder / url.rpartition("/")[2]).write_bytes(answer.content)
     params = changed(defaults.download, source="directory", directory=str(folder), max_zeros=4700)
-    found = sources.fetch(params, raw)
+    found = download.fetch(params, raw)
     assert_whole(raw, names, "directory")
     assert {f["listing"] for f in found["files"]} == {layout}
 
@@ -803,7 +805,7 @@ def test_the_gate_says_how_to_go_on_by_hand_and_so_it_goes(
 def test_what_to_fetch_by_hand_of_the_whole_archive(max_zeros, names, files, server, settings, raw):
     server.faults[lmfdb.LISTING] = [HTML]
     with pytest.raises(ZetaError, match="a page of HTML") as caught:
-        sources.fetch(settings(max_zeros=max_zeros), raw)
+        download.fetch(settings(max_zeros=max_zeros), raw)
     assert names in caught.value.remedy and f"({files}files, about " in caught.value.remedy
     assert ("max_zeros" in caught.value.remedy) == (max_zeros is not None)
 
@@ -839,8 +841,8 @@ def test_a_fault_of_the_archive_itself_is_not_fetched_again(fault, server, setti
         "garbage": FILES["zeros_5100.dat"],
     }[fault])  # fmt: skip
     with pytest.raises(ZetaError, match=AT_SOURCE) as caught:
-        sources.fetch(settings(retries=0), raw)
-        zeros.decode_folder(raw, tmp_path / "zeros", "refuse")
+        download.fetch(settings(retries=0), raw)
+        decode.decode_folder(raw, tmp_path / "zeros", "refuse")
     assert not re.search(r"[Ff]etch|again|-f download", caught.value.remedy)
     assert "\n" not in str(caught.value)
     assert server.fetched().count("zeros_5100.dat") == 1
@@ -850,9 +852,9 @@ def test_a_repeated_block_of_the_archive_is_passed_over(server, settings, raw, t
     """As in zeros_2546000.dat (LMFDB issue 7122)."""
     last = FILES["zeros_5200.dat"]
     serve(server, "zeros_5200.dat", last + last[8:])
-    found = sources.fetch(settings(), raw)
+    found = download.fetch(settings(), raw)
     assert [b["offset"] for b in found["files"][3]["repeated_blocks"]] == [len(last)]
-    assert zeros.decode_folder(raw, tmp_path / "zeros") == found["zeros"]
+    assert decode.decode_folder(raw, tmp_path / "zeros") == found["zeros"]
     assert f"zeros_5200.dat at byte {len(last)}: block 2 repeats" in capsys.readouterr().out
 
 
@@ -860,10 +862,10 @@ def test_a_repeated_block_of_the_archive_is_passed_over(server, settings, raw, t
 
 
 def test_a_second_run_asks_for_the_listing_only(server, settings, raw):
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     before = {path.name: path.stat().st_mtime_ns for path in raw.glob("zeros*")}
     server.fetched()
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert server.fetched() == [lmfdb.LISTING]
     assert_whole(raw)
     assert {path.name: path.stat().st_mtime_ns for path in raw.glob("zeros*")} == before
@@ -872,10 +874,10 @@ def test_a_second_run_asks_for_the_listing_only(server, settings, raw):
 def test_good_files_stay_after_a_failure_and_the_rest_follows(server, settings, raw):
     server.faults["data/zeros_5200.dat"] = [status(404)]
     with pytest.raises(ZetaError, match=r"zeros_5200\.dat: HTTP 404 .*md5sum\.log names it"):
-        sources.fetch(settings(connections=1), raw)
+        download.fetch(settings(connections=1), raw)
     assert sorted(contents(raw)) == sorted(NAMES[:3])
     server.fetched()
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert server.fetched() == [lmfdb.LISTING, "zeros_5200.dat"]
     assert_whole(raw)
 
@@ -900,16 +902,16 @@ def test_one_failure_stops_the_other_connections(server, settings, raw):
 
     server.faults = {DATA: [drip], "data/zeros_5000.dat": [fail]}
     with pytest.raises(ZetaError, match=r"zeros_5000\.dat: HTTP 404"):
-        sources.fetch(settings(), raw)
+        download.fetch(settings(), raw)
     assert 0 < len(contents(raw)[".zeros_14.dat.partial"]) < 500
 
 
 def test_a_failed_listing_leaves_the_folder_as_it_was(server, settings, raw):
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     before = contents(raw)
     server.files.pop(lmfdb.LISTING)
     with pytest.raises(ZetaError, match=r"md5sum\.log: HTTP 404"):
-        sources.fetch(settings(), raw)
+        download.fetch(settings(), raw)
     assert contents(raw) == before
 
 
@@ -917,17 +919,17 @@ def test_a_damaged_file_is_not_replaced_unasked_and_its_other_link_untouched(
     server, settings, raw, tmp_path
 ):
     """As when DVC's cache holds a hard link to it. It may be a user's own: only he deletes it."""
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     path, link = raw / "zeros_5000.dat", tmp_path / "cached"
     path.write_bytes(b"damaged")
     path.chmod(0o444)
     link.hardlink_to(path)
     with pytest.raises(ZetaError, match=r"zeros_5000\.dat: its md5 is not that of .* Move it out"):
-        sources.fetch(settings(), raw)
+        download.fetch(settings(), raw)
     assert path.read_bytes() == link.read_bytes() == b"damaged"
     path.unlink()
     server.fetched()
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert_whole(raw)
     assert server.fetched() == [lmfdb.LISTING, "zeros_5000.dat"]
     assert link.read_bytes() == b"damaged"
@@ -950,14 +952,14 @@ def test_a_users_files_are_never_deleted_but_named_one_by_one(server, settings, 
     for name in ("elsewhere", "notes/a.txt", "zeros_77.dat"):
         before = sorted(raw.rglob("*"))
         with pytest.raises(ZetaError, match=f"{name}: this file is not one that the pipeline"):
-            sources.fetch(settings(), raw)
+            download.fetch(settings(), raw)
         assert sorted(raw.rglob("*")) == before
         (raw / name).unlink()
     with pytest.raises(ZetaError, match=r"zeros_5000\.dat: its md5 is not that of"):
-        sources.fetch(settings(), raw)
+        download.fetch(settings(), raw)
     (raw / "zeros_5000.dat").unlink()
     server.fetched()
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     assert_whole(raw)
     assert "zeros_14.dat" not in server.fetched()
 
@@ -966,18 +968,18 @@ def test_a_users_copy_that_is_not_asked_for_stays(server, settings, raw):
     raw.mkdir()
     (raw / NAMES[-1]).write_bytes(FILES[NAMES[-1]])
     with pytest.raises(ZetaError, match=f"{NAMES[-1]}: this file is not one that the pipeline"):
-        sources.fetch(settings(max_zeros=1), raw)
+        download.fetch(settings(max_zeros=1), raw)
     assert (raw / NAMES[-1]).read_bytes() == FILES[NAMES[-1]]
 
 
 def test_what_an_earlier_run_fetched_beyond_need_goes(server, settings, raw):
-    sources.fetch(settings(), raw)
-    sources.fetch(settings(max_zeros=1), raw)
+    download.fetch(settings(), raw)
+    download.fetch(settings(max_zeros=1), raw)
     assert_whole(raw, NAMES[:1])
 
 
 def test_no_manifest_while_files_are_missing(server, settings, raw):
-    sources.fetch(settings(max_zeros=1), raw)
+    download.fetch(settings(max_zeros=1), raw)
     seen = []
     for name in NAMES[1:]:
         server.faults[f"data/{name}"] = [
@@ -986,7 +988,7 @@ def test_no_manifest_while_files_are_missing(server, settings, raw):
                 handler.serve(handler.server.files[path]),
             )
         ]
-    sources.fetch(settings(connections=1), raw)
+    download.fetch(settings(connections=1), raw)
     assert seen[0] == ["zeros_14.dat"]
     assert len(seen) == 3 and not any(manifest.NAME in names for names in seen)
 
@@ -994,13 +996,13 @@ def test_no_manifest_while_files_are_missing(server, settings, raw):
 def test_another_source_replaces_the_archives_files_whole(
     server, settings, raw, tmp_path, defaults
 ):
-    sources.fetch(settings(), raw)
+    download.fetch(settings(), raw)
     (raw / ".zeros_99.dat.partial").write_bytes(b"?")
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "zeros_14.dat").write_bytes(FILES["zeros_14.dat"])
     params = changed(defaults.download, source="directory", directory=str(mine))
-    sources.fetch(params, raw)
+    download.fetch(params, raw)
     assert_whole(raw, NAMES[:1], "directory")
 
 
@@ -1012,7 +1014,7 @@ def test_no_room_is_said_before_anything_changes(server, settings, raw, monkeypa
     usage = type("Usage", (), {"free": 100})
     monkeypatch.setattr(lmfdb.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ZetaError, match=r"4 of the archive's 4 files .* has 100 B free"):
-        sources.fetch(settings(), raw)
+        download.fetch(settings(), raw)
     assert server.fetched() == [lmfdb.LISTING]
     assert sorted(path.name for path in raw.iterdir()) == before
 
@@ -1022,11 +1024,11 @@ def test_a_write_that_fails_is_one_line_and_resumes(server, settings, raw):
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
     try:
         with pytest.raises(ZetaError, match=r"raw.*File too large.*Free room"):
-            sources.fetch(settings(max_zeros=1), raw)
+            download.fetch(settings(max_zeros=1), raw)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(contents(raw)) == [".zeros_14.dat.partial"]
-    sources.fetch(settings(max_zeros=1), raw)
+    download.fetch(settings(max_zeros=1), raw)
     assert_whole(raw, NAMES[:1])
 
 
@@ -1041,11 +1043,11 @@ def test_a_full_disk_keeps_what_is_good(server, settings, raw, monkeypatch):
         monkeypatch.setattr(lmfdb.shutil, "disk_usage", lambda _: usage)
         (raw / "zeros_5000.dat").write_bytes(FILES["zeros_5000.dat"])
         with pytest.raises(ZetaError, match="No space left on device.*Free room"):
-            sources.fetch(settings(connections=1), raw)
+            download.fetch(settings(connections=1), raw)
         assert (raw / "zeros_5000.dat").read_bytes() == FILES["zeros_5000.dat"]
         assert not (raw / manifest.NAME).exists()
         subprocess.run(["mount", "-o", "remount,size=400k", str(raw)], check=True)
-        sources.fetch(settings(), raw)
+        download.fetch(settings(), raw)
         assert_whole(raw)
     finally:
         subprocess.run(["umount", str(raw)], check=True)
@@ -1103,7 +1105,7 @@ def test_progress_at_each_files_end_and_every_few_seconds(capsys):
 
 
 def test_what_is_planned_and_done_is_printed(server, settings, raw, capsys):
-    sources.fetch(settings(max_zeros=4521), raw)
+    download.fetch(settings(max_zeros=4521), raw)
     said = capsys.readouterr().out
     assert "1 of the archive's 4 files planned, about 58.7 kB; 0 of these names" in said
     assert "zeros_14.dat done: 1 of 1 files, 58.8 kB of 58.8 kB" in said

@@ -7,8 +7,9 @@ import pytest
 import torch
 from conftest import changed
 
-from zetalib import losses, model
-from zetalib.losses import weight
+from zetalib.network import model
+from zetalib.training import losses
+from zetalib.training.losses import weight
 
 LENGTH, SLOTS = 24, 8
 HEIGHTS = torch.full((6,), 1.13e6, dtype=torch.float64)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from conftest import changed
 
-from zetalib import forecasts, memory, model
-from zetalib.model import Intervention, Trace
+from zetalib.forecasting import forecasts
+from zetalib.network import memory, model
+from zetalib.network.model import Intervention, Trace
 
 CONTEXT, SLOTS, LAYERS = 20, 4, 2
 HEIGHTS = torch.tensor([1e4, 1.13e6, 8.17e7], dtype=torch.float64)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 from scipy.special import ndtri
 
+from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
-from zetalib.mixture import Mixture
 
 
 def random_mixture(m, k=8, seed=0):

@@ -8,9 +8,10 @@ import safetensors.torch
 import torch
 from conftest import changed
 
-from zetalib import forecasts, model
+from zetalib.data.window import Windows
 from zetalib.errors import ZetaError
-from zetalib.window import Windows
+from zetalib.forecasting import forecasts
+from zetalib.network import model
 
 
 def network(p, seed=0, **changes):

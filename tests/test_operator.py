@@ -8,15 +8,17 @@ import torch
 from conftest import changed, zeros
 from scipy import stats
 
-from zetalib import circular, claims, operator, rivals
-from zetalib.model import SpacingMDN, Trace
-from zetalib.operator import Targets
-from zetalib.window import Windows, density
+from zetalib.analysis import claims, linear_response
+from zetalib.analysis.linear_response import Targets
+from zetalib.baselines import rivals
+from zetalib.data.window import Windows, density
+from zetalib.network.model import SpacingMDN, Trace
+from zetalib.theory import unitary_ensemble
 
 LENGTH = 256
 HEIGHT = 1e6
 PRIMES = np.array([2.0, 3, 5, 7, 11, 13, 17, 19, 23])
-FREQUENCY = operator.frequencies()
+FREQUENCY = linear_response.frequencies()
 
 
 class Linear:
@@ -43,7 +45,7 @@ def windows(spacing, height=HEIGHT):
 
 @pytest.fixture(scope="module")
 def gue():
-    return np.diff(circular.points(1 << 15, np.random.default_rng(0)))
+    return np.diff(unitary_ensemble.points(1 << 15, np.random.default_rng(0)))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def even():
     targets = Targets.of(windows(np.ones(LENGTH * 2)), 2)
     k = int(targets.at[-1]) + 1
     whole = targets.lags()[1] * np.ones((2, 1, 1))
-    return operator.waves(whole, targets, FREQUENCY)[0], k
+    return linear_response.waves(whole, targets, FREQUENCY)[0], k
 
 
 def network(p, seed=0, noise=0.3, length=LENGTH, **memory):
@@ -76,7 +78,7 @@ def network(p, seed=0, noise=0.3, length=LENGTH, **memory):
 def test_the_response_of_a_linear_forecaster_is_its_weights(gue):
     weights = np.random.default_rng(1).standard_normal(40)
     targets = Targets.of(windows(gue), 5)
-    found = operator.response(Linear(weights), targets)
+    found = linear_response.response(Linear(weights), targets)
     assert targets.known == 192 and found.shape == (5, 16, 255)
     np.testing.assert_allclose(found[..., :40], np.broadcast_to(weights, (5, 16, 40)), atol=1e-12)
     assert not found[..., 40:].any()
@@ -85,7 +87,7 @@ def test_the_response_of_a_linear_forecaster_is_its_weights(gue):
 def test_the_response_of_a_network_is_what_a_small_change_does(defaults, gue):
     model = network(defaults)
     targets = Targets.of(windows(gue), 2)
-    slope = operator.response(model, targets)
+    slope = linear_response.response(model, targets)
     step, p = 1e-2, 3
     place = int(targets.at[p]) - 1
     moved = [targets.spacing.clone(), targets.spacing.clone()]
@@ -93,7 +95,8 @@ def test_the_response_of_a_network_is_what_a_small_change_does(defaults, gue):
         s[:, place] += sign * step
     with torch.no_grad():
         up, down = (
-            operator.mean_of(model, s.float(), targets.height, targets.at)[:, p] for s in moved
+            linear_response.mean_of(model, s.float(), targets.height, targets.at)[:, p]
+            for s in moved
         )
     expected = (up - down).numpy() / (2 * step)
     assert slope[:, p, targets.at[p] - place] == pytest.approx(expected, abs=1e-3)
@@ -115,15 +118,17 @@ def test_the_gain_is_what_becomes_of_a_wave(gue):
         at = torch.as_tensor(targets.at)
         forecast = Linear(weights)
         means = [
-            operator.mean_of(forecast, torch.as_tensor(s[None, :255]), targets.height, targets.at)
+            linear_response.mean_of(
+                forecast, torch.as_tensor(s[None, :255]), targets.height, targets.at
+            )
             for s in (whole.numpy(), moved)
         ]
         one.append(((means[1] - means[0])[0] / size).numpy())
         two.append(wave[at + 1] / size)
     # Regression of what is forecast on what comes, over both phases: the real part of the gain.
     expected = (np.array(one) * np.array(two)).sum() / np.square(two).sum()
-    slope = operator.response(forecast, targets)
-    parts, single = operator.waves(slope, targets, np.array([omega]))
+    slope = linear_response.response(forecast, targets)
+    parts, single = linear_response.waves(slope, targets, np.array([omega]))
     assert parts.sum() == pytest.approx(single.mean(), abs=1e-10)
     assert parts.sum().real == pytest.approx(expected, rel=1e-3)
 
@@ -144,7 +149,7 @@ def knowing(even, logs):
 def test_planted_primes_are_found_and_other_frequencies_are_not(even):
     def lines(logs):
         response = knowing(even, logs)
-        return operator.prime_lines(response[:, None] * even[0], FREQUENCY, PRIMES, 0, 999)
+        return linear_response.prime_lines(response[:, None] * even[0], FREQUENCY, PRIMES, 0, 999)
 
     rows, together = lines(np.log(PRIMES))
     assert together["notch"] == 0.001 and (rows.notch_adjusted < 0.02).all()
@@ -159,7 +164,9 @@ def test_without_primes_p_values_are_uniform(even):
     found = []
     for seed in range(120):
         noise = np.random.default_rng(seed).standard_normal(k) * np.exp(-np.arange(k) / 60)
-        rows, together = operator.prime_lines(noise[:, None] * parts, FREQUENCY, PRIMES, seed, 99)
+        rows, together = linear_response.prime_lines(
+            noise[:, None] * parts, FREQUENCY, PRIMES, seed, 99
+        )
         found.append([together["peak"], together["notch"], rows.peak_p[0], rows.notch_p[4]])
     for column in np.transpose(found):
         assert stats.kstest(column, "uniform").pvalue > 0.005
@@ -171,18 +178,23 @@ def test_least_squares_on_zeros_knows_the_primes_and_on_random_matrices_does_not
         covariance = np.array([x[k:] @ x[: len(x) - k] / len(x) for k in range(129)])
         weights = rivals.levinson(covariance)[0][128]
         targets = Targets.of(windows(spacing), 8)
-        slope = operator.response(Linear(weights), targets)
-        parts, _ = operator.waves(slope, targets, FREQUENCY)
-        rows, together = operator.prime_lines(parts, FREQUENCY, PRIMES, 0, 1999)
+        slope = linear_response.response(Linear(weights), targets)
+        parts, _ = linear_response.waves(slope, targets, FREQUENCY)
+        rows, together = linear_response.prime_lines(parts, FREQUENCY, PRIMES, 0, 1999)
         assert low < together["notch"] <= high
         if high < 1:
             assert (rows.missed[2:] < 0.5).all() and (rows.notch < 0.3).all()
 
 
 def test_primes_are_resolved_up_to_the_length_of_the_response():
-    assert operator.resolved_primes(2 * np.pi / 0.3).tolist() == [2, 3, 5, 7]  # 11 to 13: 0.167
-    assert operator.resolved_primes(2 * np.pi / 0.41).size == 0  # 2 to 3: 0.405
-    assert operator.resolved_primes(1e4)[-1] == 47
+    assert linear_response.resolved_primes(2 * np.pi / 0.3).tolist() == [
+        2,
+        3,
+        5,
+        7,
+    ]  # 11 to 13: 0.167
+    assert linear_response.resolved_primes(2 * np.pi / 0.41).size == 0  # 2 to 3: 0.405
+    assert linear_response.resolved_primes(1e4)[-1] == 47
 
 
 # Forms
@@ -201,7 +213,7 @@ D = np.arange(1, 65.0)
 )
 def test_each_form_is_told_from_the_others(form, scale, value):
     noise = 0.02 * value.std() * np.random.default_rng(5).standard_normal(64)
-    found = operator.fits(D, value + noise).set_index("form")
+    found = linear_response.fits(D, value + noise).set_index("form")
     free = found[found.free]
     assert free.aic.idxmin() == form
     assert free.aic.nsmallest(2).diff().iloc[1] > 10
@@ -217,10 +229,10 @@ def test_each_form_is_told_from_the_others(form, scale, value):
 def test_partial_correlations():
     rng = np.random.default_rng(6)
     common, a, b = rng.standard_normal((3, 40, 16))
-    plain = operator.correlation(common + a, common + b)
+    plain = linear_response.correlation(common + a, common + b)
     assert plain["value"] == pytest.approx(0.5, abs=0.1)
     assert plain["se"] == pytest.approx(0.75 / 640**0.5, rel=0.4)  # (1 - r^2) / sqrt n
-    given = operator.correlation(common + a, common + b, (common,))
+    given = linear_response.correlation(common + a, common + b, (common,))
     assert abs(given["value"]) < 4 * given["se"]
 
 
@@ -228,7 +240,7 @@ def test_readers_find_what_is_in_the_states_of_other_windows():
     rng = np.random.default_rng(7)
     states, target = rng.standard_normal((2, 30, 16, 12)), rng.standard_normal((30, 16))
     states[1, ..., 3] = target + 0.5 * states[1, ..., 3]
-    found = operator.layers_know(states, rng.standard_normal((30, 16, 5)), target, 0)
+    found = linear_response.layers_know(states, rng.standard_normal((30, 16, 5)), target, 0)
     assert [row["of"] for row in found] == ["inputs", "layer 1", "layer 2"]
     assert found[2]["r2"] == pytest.approx(0.8, abs=0.05) and found[2]["p"] == 0.01
     assert max(found[0]["r2"], found[1]["r2"]) < 0.02
@@ -244,7 +256,7 @@ def test_uniform_attention_has_uniform_kernels(defaults, gue):
         for block in model.blocks:
             block.attention.qkv.weight.zero_()
     targets = Targets.of(windows(gue), 6)
-    found = operator.attention_kernels(model, targets)
+    found = linear_response.attention_kernels(model, targets)
     expected = (1 / (targets.at + 1)).mean()
     assert found.weight.to_numpy() == pytest.approx(np.full(len(found), expected), rel=0.1)
     index = found[found.axis == "index"]
@@ -256,13 +268,13 @@ def test_uniform_attention_has_uniform_kernels(defaults, gue):
 def test_scores_are_those_attention_is_made_of(defaults, gue, positions):
     changes = {"positions": positions, "primes": 4}
     p = defaults.model_copy(update={"model": changed(defaults.model, **changes)})
-    model = network(p, length=operator.SCORED)
+    model = network(p, length=linear_response.SCORED)
     some = windows(gue)
-    one = Targets.of(Windows(some.spacing[:, : operator.SCORED], some.n, some.gamma), 1)
+    one = Targets.of(Windows(some.spacing[:, : linear_response.SCORED], some.n, some.gamma), 1)
     trace = Trace()
     with torch.no_grad():
         model(one.spacing.float(), one.height, trace=trace)
-    score = torch.as_tensor(operator.attention_scores(model, one)) / np.sqrt(8)
+    score = torch.as_tensor(linear_response.attention_scores(model, one)) / np.sqrt(8)
     above = torch.ones(score.shape[-2:], dtype=torch.bool).triu(1)
     expected = torch.cat([a[0] for a in trace.attention]).double()
     found = score.masked_fill(above, -torch.inf).softmax(-1)
@@ -283,7 +295,7 @@ def small(spacing, length, height):
 def test_every_network_has_a_whole_report(defaults, gue, memory):
     model = network(defaults, length=64, **memory)
     some = small(gue, 64, 5000.0)
-    report, tables, held = operator.extract(model, some, rivals.fit_ar(some, 8), 8, 0)
+    report, tables, held = linear_response.extract(model, some, rivals.fit_ar(some, 8), 8, 0)
     json.dumps(report, allow_nan=False)
     assert report["layers"] is None and "heights" in report["reason"]
     assert {t: len(f) > 20 for t, f in tables.items()} == dict.fromkeys(
@@ -297,13 +309,13 @@ def test_every_network_has_a_whole_report(defaults, gue, memory):
 
 def test_a_network_is_held_against_the_explicit_formula(defaults, real):
     model, some = network(defaults), windows(real)[:4]
-    report, _, _ = operator.extract(model, some, rivals.fit_ar(some, 64), 4, 0)
+    report, _, _ = linear_response.extract(model, some, rivals.fit_ar(some, 64), 4, 0)
     assert report["reason"] is None
     assert [row["of"] for row in report["layers"]] == ["inputs", "layer 1", "layer 2"]
     untrained = report["correlations"]["explicit formula"]["plain"]
     targets = Targets.of(some, 4)
-    formula = operator.explicit_means(targets)
-    known = operator.correlation(formula, targets.y)
+    formula = linear_response.explicit_means(targets)
+    known = linear_response.correlation(formula, targets.y)
     assert known["value"] > 0.9 > 0.5 > abs(untrained["value"])
 
 
@@ -319,7 +331,7 @@ def test_the_frequency_of_a_slot_is_where_it_answers(defaults, gue, monkeypatch)
         total = sum(w for m, w in enumerate(own) if m not in off)
         return np.broadcast_to(total, (2, *place.shape)) * place
 
-    monkeypatch.setattr(operator, "response", answers)
+    monkeypatch.setattr(linear_response, "response", answers)
     model = network(defaults, kind="prefix", slots=3)
-    found = operator.slot_frequencies(model, targets)
+    found = linear_response.slot_frequencies(model, targets)
     assert found == pytest.approx([1.1, 1.9, 3.0], abs=0.05)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zetalib import page
+from zetalib.reports import html_page
 
 
 def summary(nll, **more):
@@ -80,7 +80,7 @@ class Checker(HTMLParser):
 
 @pytest.fixture(scope="module")
 def text():
-    return page.page(metrics(), plots())
+    return html_page.page(metrics(), plots())
 
 
 def test_the_page_is_whole_and_needs_no_network(text):
@@ -109,16 +109,16 @@ def test_the_page_says_what_the_metrics_say(text):
 
 
 def test_equal_runs_leave_equal_pages(text):
-    assert page.page(metrics(), plots()) == text
+    assert html_page.page(metrics(), plots()) == text
 
 
 def test_every_series_has_a_look_of_its_own():
-    looks = {(dash, mark) for _, dash, mark in page.STYLES}
-    assert len(looks) == len(page.STYLES) == len({color for color, _, _ in page.STYLES})
+    looks = {(dash, mark) for _, dash, mark in html_page.STYLES}
+    assert len(looks) == len(html_page.STYLES) == len({color for color, _, _ in html_page.STYLES})
 
 
 def test_what_could_not_be_compared_is_said_and_left_out():
     found = {"reason": "no explicit formula so low", "targets": 9, "layers": None}
     report = {"operator": found | {"correlations": {"explicit formula": None, "inversion": None}}}
-    text = page._operator({"laws": report}, {})
+    text = html_page._operator({"laws": report}, {})
     assert text == "<p>no explicit formula so low</p>"

@@ -7,7 +7,7 @@ from ruamel.yaml import YAML
 
 from zetalib import params
 from zetalib.errors import ZetaError
-from zetalib.experiments import flatten
+from zetalib.reports.experiments import flatten
 
 GOOD = (ROOT / "params.yaml").read_text()
 

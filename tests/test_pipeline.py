@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from small_graph import GIVEN, STAGES, run, stages_run
 
-from zetalib import platt
-from zetalib.platt import Block, Header
+from zetalib.archive import codec
+from zetalib.archive.codec import Block, Header
 
 
 def test_a_second_repro_has_nothing_to_do_and_status_is_clean(clone):
@@ -109,11 +109,11 @@ def test_damaged_zeros_stop_the_graph_with_one_line(clone):
 
 def test_a_lost_zero_stops_the_graph_at_the_gate_and_is_named(clone):
     given = clone / GIVEN
-    (block,) = platt.read_blocks(given)
+    (block,) = codec.read_blocks(given)
     h = block.header
     fewer = Header(h.t0, h.t1, h.n0, h.n1 - 1, 0)
     good = given.read_bytes()
-    given.write_bytes(platt.encode([Block(fewer, np.delete(block.heights, 999, axis=0))]))
+    given.write_bytes(codec.encode([Block(fewer, np.delete(block.heights, 999, axis=0))]))
     try:
         said = run(clone, "dvc", "repro", "--force", ok=False)
     finally:

@@ -22,9 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import fuzz_decode
-from zetalib import fixed, platt
+from zetalib.archive import codec, fixed_point
+from zetalib.archive.codec import Block, Header
 from zetalib.errors import ZetaError
-from zetalib.platt import Block, Header
 
 UNIT = 2**101
 
@@ -32,7 +32,7 @@ UNIT = 2**101
 def decode_or_none(path):
     """n, gamma, gap; None where the file is refused. Any other exception fails the test."""
     try:
-        return platt.decode_file(path, None)
+        return codec.decode_file(path, None)
     except ZetaError:
         return None
 
@@ -61,7 +61,7 @@ def classify(path, content, truth, offset, bit):
 
 def test_flipped_bits_of_lmfdb_file_are_refused_or_leave_a_well_formed_answer(lmfdb_file):
     content = PLATT.read_bytes()
-    truth = platt.decode_file(lmfdb_file, None)
+    truth = codec.decode_file(lmfdb_file, None)
     rng = random.Random(0)
     flips = [(offset, bit) for offset in range(40) for bit in range(8)]
     flips += [(k, rng.randrange(8)) for k in rng.sample(range(40, len(content)), 12_000)]
@@ -84,7 +84,7 @@ def test_flipped_bits_of_lmfdb_file_are_refused_or_leave_a_well_formed_answer(lm
 
 def test_every_flipped_bit_of_a_file_of_three_blocks_is_judged_as_by_the_oracle(tmp_path):
     blocks = synthetic_blocks(3, (2.0e5, 2.0e5 + 40, 2.0e5 + 80, 2.0e5 + 120), per_block=8)
-    content = platt.encode(blocks)
+    content = codec.encode(blocks)
     headers = fuzz_decode.header_offsets(content)[:-1]
     chained = {at + k for at in headers[1:] for k in [*range(8), *range(16, 24)]}
     chained |= {at + k for at in headers[:-1] for k in range(8, 16)}  # t0, N(t0); t1
@@ -101,14 +101,14 @@ def test_every_flipped_bit_of_a_file_of_three_blocks_is_judged_as_by_the_oracle(
 
 
 def test_truncation_at_every_record_boundary_is_refused(tmp_path):
-    content = platt.encode(synthetic_blocks(4, (14.0, 100.0, 200.0), per_block=30))
+    content = codec.encode(synthetic_blocks(4, (14.0, 100.0, 200.0), per_block=30))
     path = tmp_path / "zeros_14.dat"
     boundaries = {8 + 32 + 13 * k for k in range(31)}
     boundaries |= {8 + 2 * 32 + 30 * 13 + 13 * k for k in range(30)}
     for size in sorted(boundaries | {k + 5 for k in boundaries} | {0, 3, 8, 20}):
         path.write_bytes(content[:size])
         with pytest.raises(ZetaError, match=r"zeros_14\.dat at byte \d+: truncated"):
-            platt.decode_file(path, None)
+            codec.decode_file(path, None)
 
 
 def test_truncation_at_every_record_boundary_of_lmfdb_file_is_refused(lmfdb_file):
@@ -117,7 +117,7 @@ def test_truncation_at_every_record_boundary_of_lmfdb_file_is_refused(lmfdb_file
         with lmfdb_file.open("r+b") as handle:
             handle.truncate(size)
         with pytest.raises(ZetaError, match="truncated"):
-            platt.read_headers(lmfdb_file)
+            codec.read_headers(lmfdb_file)
 
 
 COUNTS = [2**31, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
@@ -133,7 +133,7 @@ def test_absurd_counts_allocate_nothing_and_end_at_once(lmfdb_file, count, offse
     began = time.process_time()
     try:
         with pytest.raises(ZetaError, match="truncated|announces|backwards|beyond 2"):
-            platt.decode_file(lmfdb_file, None)
+            codec.decode_file(lmfdb_file, None)
         assert tracemalloc.get_traced_memory()[1] < 4e6
     finally:
         tracemalloc.stop()
@@ -144,12 +144,12 @@ def test_a_file_of_empty_blocks_only_is_bounded_by_its_size(tmp_path):
     path = tmp_path / "zeros_14.dat"
     blocks = [Header(14.0 + k, 15.0 + k, 7, 7, 0) for k in range(50)]
     empty = np.empty((0, 3), dtype=np.uint64)
-    content = platt.encode([Block(h, empty) for h in blocks])
+    content = codec.encode([Block(h, empty) for h in blocks])
     path.write_bytes(content)
-    assert [len(a) for a in platt.decode_file(path, None)] == [0, 0, 0]
+    assert [len(a) for a in codec.decode_file(path, None)] == [0, 0, 0]
     path.write_bytes(struct.pack("<Q", 2**64 - 1) + content[8:])
     with pytest.raises(ZetaError, match="truncated: block 51 of 18446744073709551615"):
-        platt.decode_file(path, None)
+        codec.decode_file(path, None)
 
 
 NAN, INF = float("nan"), float("inf")
@@ -163,33 +163,35 @@ def test_impossible_heights_are_refused(lmfdb_file, t, offset):
         handle.seek(offset)
         handle.write(struct.pack("<d", t))
     with pytest.raises(ZetaError, match=r"at byte 8: block 1 of 1"):
-        platt.decode_file(lmfdb_file, None)
+        codec.decode_file(lmfdb_file, None)
 
 
 @pytest.mark.parametrize("t0", [14.0, 3.0e10, 2.0**79, 2.0**90])
 def test_distances_that_sum_beyond_the_block_or_beyond_192_bits_are_refused(tmp_path, t0):
     t1 = float(np.nextafter(2.0**91, 0)) if t0 == 2.0**90 else t0 * 1.25
     count = 4000
-    path = tmp_path / platt.file_name(t0)
+    path = tmp_path / codec.file_name(t0)
     distances = b"\xff" * 13 * count  # almost 8 each
     wide = struct.pack("<QddQQ", 1, t0, t1, 0, count) + distances
     path.write_bytes(wide)
     if t1 - t0 > 8 * count:
-        assert len(platt.decode_file(path, None)[0]) == count
+        assert len(codec.decode_file(path, None)[0]) == count
         t1 = max(t0 + 1024, float(np.nextafter(t0, np.inf)))
         path.write_bytes(wide[:16] + struct.pack("<d", t1) + wide[24:])
     if t1 - t0 < 8 * count:  # at 2^90 one unit in the last place of t1 is room for all
         with pytest.raises(ZetaError, match=r"rank \d+ leads beyond the block's end"):
-            platt.decode_file(path, None)
+            codec.decode_file(path, None)
 
 
 def test_the_topmost_heights_do_not_wrap(tmp_path):
     t0, t1 = 2.0**91 - 2.0**39, 2.0**91 - 2.0**38
-    end = fixed.float_to_int(t1)
-    heights = fixed.from_ints([fixed.float_to_int(t0) + 1, fixed.float_to_int(t0) + 2**104])
-    path = tmp_path / platt.file_name(t0)
-    path.write_bytes(platt.encode([Block(Header(t0, t1, 0, 2, 0), heights)]))
-    _, gamma, gap = platt.decode_file(path, None)
+    end = fixed_point.float_to_int(t1)
+    heights = fixed_point.from_ints(
+        [fixed_point.float_to_int(t0) + 1, fixed_point.float_to_int(t0) + 2**104]
+    )
+    path = tmp_path / codec.file_name(t0)
+    path.write_bytes(codec.encode([Block(Header(t0, t1, 0, 2, 0), heights)]))
+    _, gamma, gap = codec.decode_file(path, None)
     assert gamma.tolist() == [t0, t0] and gap[0] == (2**104 - 1) / UNIT
     assert end < 2**192
 
@@ -198,14 +200,14 @@ def test_the_topmost_heights_do_not_wrap(tmp_path):
 def test_carries_run_through_all_limbs(tmp_path, t1):
     t0, z = 2.0**27 - 7, 2**128  # the height 2^27 in units of 2^-101: the third limb begins
     exact = [z - 2**64 - 1, z - 1, z, z + 2**64, z + 2**64 + 2**104 - 1]
-    path = tmp_path / platt.file_name(t0)
-    block = Block(Header(t0, t1, 0, len(exact), 0), fixed.from_ints(exact))
-    platt.write_file(path, [block])
-    assert fixed.to_ints(next(platt.read_blocks(path)).heights) == exact
+    path = tmp_path / codec.file_name(t0)
+    block = Block(Header(t0, t1, 0, len(exact), 0), fixed_point.from_ints(exact))
+    codec.write_file(path, [block])
+    assert fixed_point.to_ints(next(codec.read_blocks(path)).heights) == exact
     for last in (2, 3, 4, 5):  # each but the first as the last zero, whose height stays exact
-        short = Block(Header(t0, t1, 0, last, 0), fixed.from_ints(exact[:last]))
-        platt.write_file(path, [short])
-        _, gamma, gap = platt.decode_file(path, exact[last - 1] + 2**100)
+        short = Block(Header(t0, t1, 0, last, 0), fixed_point.from_ints(exact[:last]))
+        codec.write_file(path, [short])
+        _, gamma, gap = codec.decode_file(path, exact[last - 1] + 2**100)
         assert gamma.tolist() == [v / UNIT for v in exact[:last]]
         gaps = [b - a for a, b in pairwise(exact[:last])] + [2**100]
         assert gap.tolist() == [g / UNIT for g in gaps]
@@ -213,7 +215,7 @@ def test_carries_run_through_all_limbs(tmp_path, t1):
 
 def test_the_first_fault_is_named_whatever_the_threads(tmp_path):
     blocks = synthetic_blocks(5, tuple(2.0e5 + 40 * k for k in range(40)), per_block=20)
-    content = bytearray(platt.encode(blocks))
+    content = bytearray(codec.encode(blocks))
     offsets = fuzz_decode.header_offsets(content)
     for block, record in [(30, 2), (11, 7), (11, 9)]:
         at = offsets[block] + 32 + 13 * record
@@ -222,20 +224,20 @@ def test_the_first_fault_is_named_whatever_the_threads(tmp_path):
     path.write_bytes(content)
     for threads in (1, 2, 4):
         with pytest.raises(ZetaError, match=r"rank 228 is zero") as caught:
-            platt.decode_file(path, None, threads)
+            codec.decode_file(path, None, threads)
         assert caught.value.offset == offsets[11] + 32 + 13 * 7
 
 
 def test_a_file_changed_after_its_headers_were_read_is_refused(lmfdb_file):
-    headers, _ = platt.read_headers(lmfdb_file)
+    headers, _ = codec.read_headers(lmfdb_file)
     content = bytearray(lmfdb_file.read_bytes())
     lmfdb_file.write_bytes(content[:5000])
     with pytest.raises(ZetaError, match="truncated or changed"):
-        platt.decode_run(lmfdb_file, headers, None)
+        codec.decode_run(lmfdb_file, headers, None)
     content[8] ^= 1
     lmfdb_file.write_bytes(content)
     with pytest.raises(ZetaError, match="truncated or changed"):
-        platt.decode_run(lmfdb_file, headers, None)
+        codec.decode_run(lmfdb_file, headers, None)
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 4520])
@@ -244,26 +246,26 @@ def test_a_count_too_small_is_not_taken_for_garbage(lmfdb_file, k):
         handle.seek(32)
         handle.write(struct.pack("<Q", 4520 - k))
     with pytest.raises(ZetaError, match=rf"announces {4520 - k} zeros, but .* {k} more zeros"):
-        platt.decode_file(lmfdb_file, None)
+        codec.decode_file(lmfdb_file, None)
 
 
 def test_garbage_of_thirteen_bytes_is_still_garbage(lmfdb_file):
     content = lmfdb_file.read_bytes()
     for garbage in (bytes(13), b"\xff" * 13, b"\xff" * 13 * 100):
         lmfdb_file.write_bytes(content + garbage)
-        assert platt.read_headers(lmfdb_file)[1] == len(garbage)
+        assert codec.read_headers(lmfdb_file)[1] == len(garbage)
 
 
 def folder_of(tmp_path, *starts):
     """Files whose single blocks chain through the heights `starts`, 20 zeros each."""
     blocks = synthetic_blocks(6, starts)
     for block in blocks:
-        (tmp_path / platt.file_name(block.header.t0)).write_bytes(platt.encode([block]))
-    return [platt.file_name(b.header.t0) for b in blocks]
+        (tmp_path / codec.file_name(block.header.t0)).write_bytes(codec.encode([block]))
+    return [codec.file_name(b.header.t0) for b in blocks]
 
 
 def chain(folder):
-    return list(platt.read_chain(platt.numeric_order(folder)))
+    return list(codec.read_chain(codec.numeric_order(folder)))
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -289,11 +291,11 @@ def test_two_sources_in_one_folder_do_not_chain(tmp_path):
     short = synthetic_blocks(7, (100.0, 190.0), n0=20)
     other = synthetic_blocks(8, (200.0, 300.0), n0=41)
     good = {name: (tmp_path / name).read_bytes() for name in names}
-    (tmp_path / names[1]).write_bytes(platt.encode(short))
+    (tmp_path / names[1]).write_bytes(codec.encode(short))
     with pytest.raises(ZetaError, match=r"zeros_200.* ends at t = 190\.0|190"):
         chain(tmp_path)
     (tmp_path / names[1]).write_bytes(good[names[1]])
-    (tmp_path / names[2]).write_bytes(platt.encode(other))
+    (tmp_path / names[2]).write_bytes(codec.encode(other))
     with pytest.raises(ZetaError, match="its count disagrees with that of the file before it"):
         chain(tmp_path)
 
@@ -329,7 +331,7 @@ def files(draw):
                         st.integers(14, 2**80).map(float)))  # fmt: skip
     rank, blocks = draw(st.integers(0, 2**62)), []
     for _ in range(draw(st.integers(1, 4))):
-        z, heights = fixed.float_to_int(t0), []
+        z, heights = fixed_point.float_to_int(t0), []
         for delta in draw(st.lists(distances, max_size=12)):
             ulp = 1 << max((z + delta).bit_length() - 53, 1)
             tie = (z + delta) // ulp * ulp + ulp // 2 + draw(st.integers(-1, 1))
@@ -339,7 +341,7 @@ def files(draw):
         while Fraction(t1) * UNIT < z or t1 <= t0:
             t1 = float(np.nextafter(t1, np.inf))
         header = Header(t0, t1, rank, rank + len(heights), 0)
-        blocks.append(Block(header, fixed.from_ints(heights)))
+        blocks.append(Block(header, fixed_point.from_ints(heights)))
         t0, rank = t1, rank + len(heights)
     return blocks
 
@@ -349,15 +351,15 @@ def files(draw):
 def test_decode_run_is_the_nearest_float_to_the_exact_rational(
     tmp_path_factory, blocks, threads, more, data
 ):
-    path = tmp_path_factory.mktemp("run") / platt.file_name(blocks[0].header.t0)
-    platt.write_file(path, blocks)
-    headers, _ = platt.read_headers(path)
-    assert platt.encode(list(platt.read_blocks(path))) == path.read_bytes()
+    path = tmp_path_factory.mktemp("run") / codec.file_name(blocks[0].header.t0)
+    codec.write_file(path, blocks)
+    headers, _ = codec.read_headers(path)
+    assert codec.encode(list(codec.read_blocks(path))) == path.read_bytes()
     first = data.draw(st.integers(0, len(blocks) - 1))
     last = data.draw(st.integers(first + 1, len(blocks)))
-    exact = [z for block in blocks[first:last] for z in fixed.to_ints(block.heights)]
+    exact = [z for block in blocks[first:last] for z in fixed_point.to_ints(block.heights)]
     following = (max(exact, default=0) + data.draw(distances)) if more else None
-    n, gamma, gap = platt.decode_run(path, headers[first:last], following, threads)
+    n, gamma, gap = codec.decode_run(path, headers[first:last], following, threads)
     rank = blocks[first].header.n0
     assert n.tolist() == list(range(rank + 1, rank + 1 + len(exact)))
     assert gamma.tolist() == [float(Fraction(z, UNIT)) for z in exact]
@@ -372,7 +374,7 @@ def test_ties_and_both_ways_of_the_kernel_are_really_met():
     t0 = np.array([14.0, 131071.0, 131072.0, 3.0e10, 2.0**80, 2.0**81, 1e6, 1e6])
     t1 = t0 + np.array([5.0, 5.0, 5.0, 2100.0, 2.0**30, 2.0**30, 3e5, 2100.0])
     count = np.array([5, 5, 5, 5, 5, 5, 5, 1 << 24])
-    assert (platt._shifts(t0, t1, count) >= 0).tolist() == [
+    assert (codec._shifts(t0, t1, count) >= 0).tolist() == [
         False, False, True, True, False, False, False, False,
     ]  # fmt: skip
 
@@ -427,7 +429,7 @@ def test_a_file_that_is_no_archive_file_is_said_to_be_what_it_is(tmp_path, kind)
     path = tmp_path / "zeros_14.dat"
     path.write_bytes(content)
     with pytest.raises(ZetaError, match=f"not an archive file: it looks like .*{said}") as caught:
-        platt.read_headers(path)
+        codec.read_headers(path)
     assert str(path) in str(caught.value) and "block 1 of" not in str(caught.value)
 
 
@@ -435,14 +437,14 @@ def test_a_database_is_said_to_be_one(tmp_path):
     path = tmp_path / "zeros_14.dat"
     path.write_bytes(_sqlite(tmp_path))
     with pytest.raises(ZetaError, match="it looks like an SQLite database"):
-        platt.read_headers(path)
+        codec.read_headers(path)
 
 
 def test_an_empty_file_is_said_to_be_empty(tmp_path):
     path = tmp_path / "zeros_14.dat"
     path.write_bytes(b"")
     with pytest.raises(ZetaError, match="empty, 0 bytes"):
-        platt.read_headers(path)
+        codec.read_headers(path)
 
 
 @pytest.mark.parametrize("blocks", [1, 10, 35_615, 0x8B1F, 0xFFFF, 0x04034B50])
@@ -452,4 +454,4 @@ def test_a_true_file_is_never_taken_for_another(tmp_path, blocks):
     with path.open("wb") as handle:  # sparse
         handle.write(struct.pack("<Q", blocks))
         handle.truncate(8 + 32 * blocks)
-    platt._check_kind(path)
+    codec._check_kind(path)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from conftest import changed
 
-from zetalib import model, positions, window
-from zetalib.positions import Rotary
-from zetalib.primes import first_primes
+from zetalib.data import window
+from zetalib.network import model, positions
+from zetalib.network.positions import Rotary
+from zetalib.theory.primes import first_primes
 
 
 def arithmetic(p, **changes):

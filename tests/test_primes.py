@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sympy import primerange
 
-from zetalib.primes import first_primes, prime_numbers, prime_powers
+from zetalib.theory.primes import first_primes, prime_numbers, prime_powers
 
 
 @pytest.mark.parametrize("segment", [4, 30, 128, 10_000])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from zetalib import provenance, train
+from zetalib import provenance
+from zetalib.training import engine
 
 ROOT = Path(__file__).parents[1]
 PARTS = {
@@ -89,8 +90,8 @@ def test_what_is_done_does(tmp_path, change):
 
 
 def test_the_closure_of_training_holds_what_decides_its_weights():
-    names = {path.stem for path in provenance.closure(train.__file__, provenance.NO_NUMBERS)}
-    assert {"batches", "losses", "model", "optimizers", "positions", "train"} <= names
+    names = {path.stem for path in provenance.closure(engine.__file__, provenance.NO_NUMBERS)}
+    assert {"batches", "losses", "model", "optimizers", "positions", "engine"} <= names
     assert not names & provenance.NO_NUMBERS and "evaluate" not in names
 
 

@@ -5,15 +5,16 @@ import pytest
 import torch
 from conftest import changed
 
-from zetalib import coasting, forecasts, remedies, rollout
-from zetalib import evaluate as stage
-from zetalib.decoding import Decoder
+from zetalib.data.window import Windows
+from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
-from zetalib.memory import Intervention
-from zetalib.mixture import Mixture
-from zetalib.model import SpacingMDN, learn_centroid
+from zetalib.forecasting import forecasts, interventions, rollout
+from zetalib.forecasting.decoding import Decoder
+from zetalib.inverse import extrapolate
+from zetalib.network.memory import Intervention
+from zetalib.network.model import SpacingMDN, learn_centroid
 from zetalib.params import check
-from zetalib.window import Windows
+from zetalib.scoring import evaluate as stage
 
 HEIGHTS = np.full(5, 1e6)
 
@@ -51,12 +52,12 @@ def test_a_rollout_may_have_a_forecaster_for_each_step(contexts):
 
 def test_without_a_remedy_memory_is_as_trained(network, contexts, defaults):
     plain = forecasts.next_spacing(network)(contexts, HEIGHTS)
-    found = remedies.forecasters(network, evaluate(defaults))(contexts, HEIGHTS)
+    found = interventions.forecasters(network, evaluate(defaults))(contexts, HEIGHTS)
     assert np.allclose(found.mu, plain.mu, atol=1e-5)
 
 
 def test_memory_fades_a_step_at_a_time(network, contexts, defaults):
-    steps = remedies.forecasters(network, evaluate(defaults, fade=0.5))
+    steps = interventions.forecasters(network, evaluate(defaults, fade=0.5))
     assert len(steps) == 4
     for h, forecaster in enumerate(steps):
         wanted = forecasts.next_spacing(network, Intervention(fade=0.5**h))(contexts, HEIGHTS)
@@ -68,17 +69,17 @@ def test_memory_fades_a_step_at_a_time(network, contexts, defaults):
 def test_steps_that_fade_share_one_solution_of_the_zeros(contexts, defaults, monkeypatch):
     m = changed(defaults.model, layers=1, heads=2, width=16, lags=1, components=4, inversion=True)
     network = SpacingMDN(m, changed(defaults.memory, kind="prefix", slots=4), 31).eval()
-    solved, real = [], coasting.solved
-    monkeypatch.setattr(coasting, "solved", lambda *given: solved.append(1) or real(*given))
+    solved, real = [], extrapolate.solved
+    monkeypatch.setattr(extrapolate, "solved", lambda *given: solved.append(1) or real(*given))
     p = evaluate(defaults, fade=0.5)
-    rollout.rollout(remedies.forecasters(network, p), contexts, HEIGHTS, 4, "mean")
+    rollout.rollout(interventions.forecasters(network, p), contexts, HEIGHTS, 4, "mean")
     assert len(solved) == len(contexts)
 
 
 def test_the_gate_is_open_where_all_is_as_in_training_and_closes_elsewhere(
     network, contexts, defaults
 ):
-    forecaster = remedies.forecasters(network, evaluate(defaults, gate=True))
+    forecaster = interventions.forecasters(network, evaluate(defaults, gate=True))
     learn_centroid(network, torch.from_numpy(contexts).float(), torch.from_numpy(HEIGHTS))
     closed, opened = (
         forecasts.next_spacing(network, Intervention(fade=fade))(contexts, HEIGHTS).mean()
@@ -98,10 +99,10 @@ def test_the_gate_is_open_where_all_is_as_in_training_and_closes_elsewhere(
 def test_where_no_keys_can_be_kept_every_step_is_a_whole_pass(
     of_memory, change, network, contexts, defaults
 ):
-    assert isinstance(remedies.forecasters(network, evaluate(defaults)), Decoder)
+    assert isinstance(interventions.forecasters(network, evaluate(defaults)), Decoder)
     memory = changed(network.memory_config, **of_memory)
     built = SpacingMDN(network.config, memory, network.context).eval()
-    run = remedies.forecasters(built, evaluate(defaults, **change))
+    run = interventions.forecasters(built, evaluate(defaults, **change))
     assert not isinstance(run, Decoder)
     assert rollout.rollout(run, contexts, HEIGHTS, 4, "mean", longest=17).shape == (5, 4)
 
@@ -128,7 +129,7 @@ def test_intervals_ahead_are_of_the_horizons_asked_for(network, defaults):
     assert samples["1"].shape == samples["3"].shape == (20, 4)
     first = forecasts.next_spacing(network)(contexts, np.full(20, 1e6))
     drawn = rollout.draws(
-        remedies.forecasters(network, p), contexts, np.full(20, 1e6), 3, 4, p.seed
+        interventions.forecasters(network, p), contexts, np.full(20, 1e6), 3, 4, p.seed
     )
     assert np.array_equal(drawn[:, :, 0], samples["1"]) and np.array_equal(
         drawn[:, :, 2], samples["3"]

@@ -13,17 +13,19 @@ import pytest
 from conftest import PLATT, changed, synthetic_blocks, write_folder
 
 from benchmarks import fuzz_decode
-from zetalib import fixed, manifest, platt, sources, tables, unfold, window, zeros
+from zetalib.archive import codec, fixed_point, manifest
+from zetalib.archive.codec import Block, Header
+from zetalib.data import decode, parquet_folders, unfold, window
 from zetalib.errors import ZetaError
-from zetalib.platt import Block, Header
+from zetalib.sources import download
 
 FIRST = synthetic_blocks(1, (14.0, 100.0, 200.0))
 SECOND = synthetic_blocks(2, (200.0, 300.0, 400.0, 500.0), n0=40)
-EMPTY = [Block(Header(500.0, 600.0, 100, 100, 0), fixed.from_ints([]))]
-A, B, C, D, E, F = map(platt.encode_block, FIRST + SECOND + EMPTY)
+EMPTY = [Block(Header(500.0, 600.0, 100, 100, 0), fixed_point.from_ints([]))]
+A, B, C, D, E, F = map(codec.encode_block, FIRST + SECOND + EMPTY)
 SIZE = len(A)  # each but F has 20 zeros
 SHORT = E[:24] + struct.pack("<Q", 98) + E[32:-26]  # its last two zeros not counted
-EXACT = [z for block in FIRST + SECOND for z in fixed.to_ints(block.heights)]
+EXACT = [z for block in FIRST + SECOND for z in fixed_point.to_ints(block.heights)]
 
 
 def pack(count, *blocks):
@@ -47,7 +49,7 @@ def folder_of(tmp_path, second, first=None, name="zeros_200.dat"):
 
 
 def columns(folder):
-    found = [pq.read_table(part.path) for part in tables.parts(folder)]
+    found = [pq.read_table(part.path) for part in parquet_folders.parts(folder)]
     return [np.concatenate([t[c].to_numpy() for t in found]) for c in ("n", "gamma", "gap")]
 
 
@@ -86,28 +88,28 @@ def test_every_reader_passes_over_a_block_that_repeats_the_one_before(case, tmp_
         head = struct.unpack_from("<ddQQ", content, block["offset"])
         assert head == (block["t0"], block["t1"], block["first_rank"] - 1, block["last_rank"])
 
-    before, file = platt.read_chain(platt.numeric_order(raw))
+    before, file = codec.read_chain(codec.numeric_order(raw))
     assert [h[:4] for h in file.headers] == [b.header[:4] for b in SECOND + EMPTY]
     assert before.repeats == [] and [r.number for r in file.repeats] == numbers
     gaps = [(b - a) / 2**101 for a, b in itertools.pairwise(EXACT)]
     for threads in (1, 2):
-        n, gamma, gap = platt.decode_run(path, file.headers, None, threads)
+        n, gamma, gap = codec.decode_run(path, file.headers, None, threads)
         assert n.tolist() == list(range(41, 101))
         assert gamma.tolist() == [z / 2**101 for z in EXACT[40:]]
         assert gap[:-1].tolist() == gaps[40:]
     if numbers[0] > 1:  # alone it says all
-        assert platt.read_headers(path) == (file.headers, trailing)
-        exact = [z for block in platt.read_blocks(path) for z in fixed.to_ints(block.heights)]
-        assert exact == EXACT[40:] and platt.first_zero(path) == EXACT[40]
+        assert codec.read_headers(path) == (file.headers, trailing)
+        exact = [z for block in codec.read_blocks(path) for z in fixed_point.to_ints(block.heights)]
+        assert exact == EXACT[40:] and codec.first_zero(path) == EXACT[40]
 
-    archive = platt.Archive(raw)
+    archive = codec.Archive(raw)
     assert (archive.first, archive.last, archive.t0, archive.t1) == (1, 100, 14.0, 600.0)
     for first, last in [(1, 100), (35, 45), (41, 41), (60, 80), (100, 100)]:
         n, gamma, gap = archive.by_rank(first, last)
         assert n.tolist() == list(range(first, last + 1))
         assert gamma.tolist() == [z / 2**101 for z in EXACT[first - 1 : last]]
         assert gap.tolist()[: len(gaps[first - 1 : last])] == gaps[first - 1 : last]
-        assert fixed.to_ints(archive.exact(first, last)) == EXACT[first - 1 : last]
+        assert fixed_point.to_ints(archive.exact(first, last)) == EXACT[first - 1 : last]
     assert [archive.count(t) for t in (200.0, 300.0, 400.0, 500.0, 600.0)] == [40, 60, 80, 100, 100]
     assert archive.by_height(150.0, 450.0)[0].tolist() == [
         k for k, z in enumerate(EXACT, 1) if 150.0 < z / 2**101 <= 450.0
@@ -115,13 +117,13 @@ def test_every_reader_passes_over_a_block_that_repeats_the_one_before(case, tmp_
 
     # `refuse` is about bytes that are no blocks.
     garbage = "report" if trailing else "refuse"
-    assert zeros.decode_folder(raw, tmp_path / "zeros", garbage) == 100
+    assert decode.decode_folder(raw, tmp_path / "zeros", garbage) == 100
     said = capsys.readouterr().out
     for block in told:
         assert f"zeros_200.dat at byte {block['offset']}: block {block['block']} repeats" in said
     assert said.count("repeats the one before it") == len(numbers)
     write_folder(tmp_path / "plain", {14.0: FIRST, 200.0: SECOND + EMPTY})
-    zeros.decode_folder(tmp_path / "plain", tmp_path / "expected")
+    decode.decode_folder(tmp_path / "plain", tmp_path / "expected")
     for found, expected in zip(
         columns(tmp_path / "zeros"), columns(tmp_path / "expected"), strict=True
     ):
@@ -131,18 +133,18 @@ def test_every_reader_passes_over_a_block_that_repeats_the_one_before(case, tmp_
 def test_a_file_may_be_named_by_the_block_it_repeats(tmp_path):
     raw = folder_of(tmp_path, pack(5, B, C, D, E, F), name="zeros_100.dat")
     manifest.write(raw, "test")
-    assert zeros.decode_folder(raw, tmp_path / "zeros") == 100
+    assert decode.decode_folder(raw, tmp_path / "zeros") == 100
 
 
 def test_a_file_that_would_be_read_otherwise_is_not_kept(tmp_path):
     """Its bytes are the same; whether its first block counts is for the file before to say."""
     raw = folder_of(tmp_path, pack(5, B, C, D, E, F), name="zeros_100.dat")
     manifest.write(raw, "test")
-    zeros.decode_folder(raw, tmp_path / "zeros")
+    decode.decode_folder(raw, tmp_path / "zeros")
     (raw / "zeros_14.dat").write_bytes(pack(1, A))
     manifest.write(raw, "test")
-    assert zeros.decode_folder(raw, tmp_path / "zeros") == 100
-    assert [part.rows for part in tables.parts(tmp_path / "zeros")] == [20, 80]
+    assert decode.decode_folder(raw, tmp_path / "zeros") == 100
+    assert [part.rows for part in parquet_folders.parts(tmp_path / "zeros")] == [20, 80]
 
 
 NEAR = {
@@ -170,7 +172,7 @@ def test_a_near_repeat_is_refused_by_what_differs(case, tmp_path):
     with pytest.raises(
         ZetaError, match=rf"block 4 .*repeats the one before it .*{difference}"
     ) as e:
-        platt.read_headers(path)
+        codec.read_headers(path)
     assert e.value.offset == 8 + 3 * SIZE + at
     assert f"there (at byte {8 + 2 * SIZE + at})" in str(e.value)
     start = at - (at - 32) % 13 if at >= 32 else at - at % 8
@@ -184,7 +186,7 @@ def test_a_near_repeat_from_one_file_to_the_next_is_refused(at, tmp_path):
     raw = folder_of(tmp_path, pack(5, flip(B, at), C, D, E, F))
     match = r"block 1 of 5 repeats the last of zeros_14\.dat .* but not in every byte"
     with pytest.raises(ZetaError, match=match) as caught:
-        platt.Archive(raw)
+        codec.Archive(raw)
     assert caught.value.offset == 8 + at
     assert f"there (at byte {8 + SIZE + at})" in str(caught.value)
 
@@ -205,19 +207,19 @@ def test_a_near_repeat_from_one_file_to_the_next_is_refused(at, tmp_path):
 )
 def test_a_repeat_hides_no_other_fault(content, match, tmp_path):
     with pytest.raises(ZetaError, match=match):
-        platt.Archive(folder_of(tmp_path, content))
+        codec.Archive(folder_of(tmp_path, content))
 
 
 def test_without_the_file_before_a_repeated_first_block_is_a_wrong_name(tmp_path):
     path = folder_of(tmp_path, pack(5, B, C, D, E, F)) / "zeros_200.dat"
     with pytest.raises(ZetaError, match=r"its name says 200.*put that beside it"):
-        platt.read_headers(path)
+        codec.read_headers(path)
 
 
 def test_a_header_of_zeros_is_no_block_even_where_the_file_starts_at_zero(tmp_path):
     path = tmp_path / "zeros_0.dat"
-    path.write_bytes(platt.encode(synthetic_blocks(4, (0.0, 100.0))) + bytes(64))
-    assert platt.read_headers(path)[1] == 64
+    path.write_bytes(codec.encode(synthetic_blocks(4, (0.0, 100.0))) + bytes(64))
+    assert codec.read_headers(path)[1] == 64
 
 
 def test_a_repeat_costs_no_memory(tmp_path):
@@ -227,8 +229,8 @@ def test_a_repeat_costs_no_memory(tmp_path):
     path.write_bytes(pack(2, block, block))
     tracemalloc.start()
     try:
-        assert len(platt.scan(path).repeats) == 1
-        assert tracemalloc.get_traced_memory()[1] < 5 * platt._BATCH < len(block)
+        assert len(codec.scan(path).repeats) == 1
+        assert tracemalloc.get_traced_memory()[1] < 5 * codec._BATCH < len(block)
     finally:
         tracemalloc.stop()
 
@@ -236,16 +238,16 @@ def test_a_repeat_costs_no_memory(tmp_path):
 def test_many_repeats_are_told_in_few_lines(tmp_path, capsys):
     raw = folder_of(tmp_path, pack(4, C, D, E, F) + F * 500)
     manifest.write(raw, "test")
-    assert zeros.decode_folder(raw, tmp_path / "zeros") == 100
+    assert decode.decode_folder(raw, tmp_path / "zeros") == 100
     said = capsys.readouterr().out
-    assert said.count("repeats the one before it") == zeros.TOLD
-    assert f"{500 - zeros.TOLD} more such blocks" in said
+    assert said.count("repeats the one before it") == decode.TOLD
+    assert f"{500 - decode.TOLD} more such blocks" in said
 
 
 def test_the_reports_of_the_download_stay_in_the_manifest(tmp_path, defaults):
     raw = folder_of(tmp_path, pack(4, C, D, E, E, F))
     params = changed(defaults.download, source="directory", directory=str(raw), max_zeros=90)
-    sources.fetch(params, tmp_path / "copy")
+    download.fetch(params, tmp_path / "copy")
     files = json.loads((tmp_path / "copy" / manifest.NAME).read_text())["files"]
     assert list(files[0]) == ["name", "bytes", "md5", "first_rank", "last_rank"]
     assert files[1]["repeated_blocks"] == [
@@ -274,10 +276,10 @@ def test_windows_of_lmfdbs_own_file_are_the_same_bytes_with_its_block_repeated(t
         digest = hashlib.md5(file.read_bytes()).hexdigest()
         (work / "mine" / "md5sum.log").write_text(f"{digest} *zeros_14.dat\n")
         p = changed(defaults.download, source="directory", directory=str(work / "mine"))
-        described = sources.fetch(p, work / "raw")["files"][0]
+        described = download.fetch(p, work / "raw")["files"][0]
         assert len(described.get("repeated_blocks", [])) == times - 1
         assert (described["listing"], described["md5"]) == ("md5sum.log", digest)
-        zeros.decode_folder(work / "raw", work / "zeros", "refuse")
+        decode.decode_folder(work / "raw", work / "zeros", "refuse")
         unfold.unfold_folder(work / "zeros", work / "spacings", "B")
         w = changed(defaults.window, length=32)
         window.window_folder(work / "spacings", work / "windows", w)

@@ -11,18 +11,13 @@ from conftest import ROOT, changed
 from ruamel.yaml import YAML
 from test_window import record, write_spacings
 
-from zetalib import (
-    batches,
-    experiments,
-    inversion,
-    model,
-    report,
-    results,
-    train,
-    window,
-)
+from zetalib.data import window
 from zetalib.errors import ZetaError
-from zetalib.primes import first_primes
+from zetalib.inverse import solver
+from zetalib.network import model
+from zetalib.reports import experiments, markdown_pages, results
+from zetalib.theory.primes import first_primes
+from zetalib.training import batches, engine
 
 SIZE = {
     "window": {"length": 32},
@@ -75,7 +70,8 @@ def test_a_run_leaves_a_record_of_its_scores(workspace):
 
 
 def test_its_scores_are_those_of_the_stages(workspace):
-    from zetalib import evaluate, forecasts
+    from zetalib.forecasting import forecasts
+    from zetalib.scoring import evaluate
 
     found, _ = execute()
     network = model.load(workspace / "data/results/E0-mini-1/model")
@@ -100,7 +96,7 @@ def test_what_is_finished_is_skipped(workspace, monkeypatch):
 
 def test_weights_are_kept_when_only_the_scoring_changes(workspace, monkeypatch):
     first, _ = execute("Q3")
-    monkeypatch.setattr(train, "train", None)
+    monkeypatch.setattr(engine, "train", None)
     faded, said = execute("Q3-fade")
     assert said[0] == "weights of data/results/Q3-mini-1"
     assert faded["scores"]["nll"] == first["scores"]["nll"]
@@ -238,7 +234,7 @@ def section(page, title):
 
 def test_a_row_is_mean_and_sample_deviation_over_seeds():
     records = [stored("E0", seed, nll=nll) for seed, nll in ((7, -0.2), (42, -0.4), (1337, -0.3))]
-    family = section(report.page(records), "The published family")
+    family = section(markdown_pages.page(records), "The published family")
     (row,) = [line for line in family.splitlines() if line.startswith("| E0 |")]
     assert "| small | 3 | −0.300 ± 0.100 |" in row
     assert "`python -m pipeline.results run E0 --size small --seeds 7 42 1337`" in row
@@ -246,7 +242,7 @@ def test_a_row_is_mean_and_sample_deviation_over_seeds():
 
 
 def test_what_others_reported_stands_beside():
-    family = section(report.page([stored("E0", 1)]), "The published family")
+    family = section(markdown_pages.page([stored("E0", 1)]), "The published family")
     assert "E0 baseline [author]" in family and "−0.069" in family
     assert "least squares AR(64) [planning]" in family
     (always,) = [line for line in family.splitlines() if "always 1" in line]
@@ -256,7 +252,7 @@ def test_what_others_reported_stands_beside():
 def test_each_record_has_its_section():
     records = [stored(n, 1) for n in ("Q3", "Q3-fade", "arithmetic-random", "arithmetic-muon")]
     records += [stored("gue", 1), {**stored("arithmetic", 1), "size": "long"}]
-    page = report.page(records)
+    page = markdown_pages.page(records)
     assert "for the same time on one core." in section(page, "Longer runs")
     assert "| Q3-fade |" in section(page, "Remedies") and "| Q3 |" in section(page, "Remedies")
     assert "| arithmetic-random |" in section(page, "Positions")
@@ -267,21 +263,21 @@ def test_each_record_has_its_section():
 
 
 def test_one_seed_has_no_deviation_and_an_unknown_score_no_cell():
-    assert report.spread([0.5]) == "0.500"
-    assert report.spread([None, None]) == ""
-    assert report.spread([-1.0, -2.0, None]) == "−1.500 ± 0.707"
+    assert markdown_pages.spread([0.5]) == "0.500"
+    assert markdown_pages.spread([None, None]) == ""
+    assert markdown_pages.spread([-1.0, -2.0, None]) == "−1.500 ± 0.707"
 
 
 def test_the_paradox_page_is_of_the_records(tmp_path):
     records = [stored("E0", 1), stored("Q3", 1, nll=-0.6), stored("Q3-leaky", 1, nll=-1.35)]
     records[2]["scores"]["err"] = {"100": 1.0}
     records[2]["perturbation"]["moves"][1] = 0.7
-    page = report.paradox(records, "small")
+    page = markdown_pages.paradox(records, "small")
     assert "takes 0.750 nats off the NLL of Q3 and multiplies its Err@100 by 2.50" in page
     assert re.search(r"\| Q3-leaky \| 1 \| −1.350 \| 1.000 \| 0.7 \|", page)
     assert re.search(r"\| Q3 \| 1 \| −0.600 \| 0.400 \| 0 \|", page)
     for name in ("one", "two"):
-        report.draw_paradox(records, "small", tmp_path / f"{name}.svg")
+        markdown_pages.draw_paradox(records, "small", tmp_path / f"{name}.svg")
     drawn = [(tmp_path / f"{name}.svg").read_bytes() for name in ("one", "two")]
     assert drawn[0] == drawn[1] and b"<svg" in drawn[0]
 
@@ -291,11 +287,11 @@ def test_learning_curves_count_the_time_of_solving(tmp_path):
     runs = [{**stored("E0", 1), "curve": curve, "solving_seconds": 0.0}]
     runs += [{**stored("inversion", 1), "curve": curve, "solving_seconds": 300.0}]
     with pytest.raises(ZetaError, match="run E0 inversion --size long"):
-        report.draw_curves(runs, tmp_path / "none.svg")
+        markdown_pages.draw_curves(runs, tmp_path / "none.svg")
     runs = [{**r, "size": "long"} for r in runs]
-    report.draw_curves(runs, tmp_path / "late.svg")
+    markdown_pages.draw_curves(runs, tmp_path / "late.svg")
     runs[1]["solving_seconds"] = 0.0
-    report.draw_curves(runs, tmp_path / "free.svg")
+    markdown_pages.draw_curves(runs, tmp_path / "free.svg")
     assert (tmp_path / "late.svg").read_bytes() != (tmp_path / "free.svg").read_bytes()
 
 
@@ -309,8 +305,8 @@ def test_what_has_to_be_solved_for_training_is_timed_and_kept(workspace, monkeyp
     took = results._solve(known, parts, run.scratch)
     assert took > 0
     w = parts[1]
-    wanted = inversion.forecasts(w.spacing.numpy()[:, :-1], w.heights().numpy())
-    monkeypatch.setattr(inversion, "forecasts", None)  # all is kept
+    wanted = solver.forecasts(w.spacing.numpy()[:, :-1], w.heights().numpy())
+    monkeypatch.setattr(solver, "forecasts", None)  # all is kept
     known, _ = results._known(run.params)
     assert results._solve(known, parts, run.scratch) == took
     found = known(w.spacing.numpy()[:, :-1], w.heights().numpy())
@@ -318,7 +314,7 @@ def test_what_has_to_be_solved_for_training_is_timed_and_kept(workspace, monkeyp
     # What the invert stage solved is used for windows of the same length, and no others.
     file = workspace / "data/inversion/val.safetensors"
     file.parent.mkdir()
-    inversion.save(file, w.spacing.numpy()[:, :-1], w.heights().numpy(), wanted)
+    solver.save(file, w.spacing.numpy()[:, :-1], w.heights().numpy(), wanted)
     other = changed(run.params.window, length=64)
     assert results._known(run.params)[1]
     assert not results._known(run.params.model_copy(update={"window": other}))[1]
@@ -339,20 +335,22 @@ def test_where_learned_frequencies_ended_is_tested_over_all_seeds():
         learned("arithmetic-learnable", "learnable", logs, logs + 0.001),
         learned("arithmetic-learnable-random", "learnable_random", start, (start + nearest) / 2),
     ]
-    lines = section(report.page(records), "Positions").splitlines()
+    lines = section(markdown_pages.page(records), "Positions").splitlines()
     p = [float(line.split("|")[-2]) for line in lines if line.startswith("| began at")]
     assert len(p) == 3 and max(p) < 0.01
-    lines = section(report.page(records[:1]), "Positions").splitlines()
+    lines = section(markdown_pages.page(records[:1]), "Positions").splitlines()
     assert not [line for line in lines if line.startswith("| began at")]
 
 
 def test_the_paradox_page_names_the_runs_it_lacks():
     with pytest.raises(ZetaError, match=r"no record of Q3, Q3-leaky at size small\. .* run Q3 Q3-"):
-        report.paradox([stored("E0", 1)], "small")
+        markdown_pages.paradox([stored("E0", 1)], "small")
 
 
 def test_the_committed_pages_are_those_of_the_committed_records():
     records = results.read(ROOT / "metrics/results")
-    assert (ROOT / "docs/results.md").read_text() == report.page(records)
+    assert (ROOT / "docs/results.md").read_text() == markdown_pages.page(records)
     page = ROOT / "docs/paradox.md"
-    assert not page.exists() or page.read_text() == report.paradox(records, report.PARADOX_SIZE)
+    assert not page.exists() or page.read_text() == markdown_pages.paradox(
+        records, markdown_pages.PARADOX_SIZE
+    )

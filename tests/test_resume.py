@@ -9,7 +9,9 @@ import pytest
 from conftest import ROOT, changed
 from test_train import MEMORIES, leave_torch_as_it_was, run, same, small, windows  # noqa: F401
 
-from zetalib import experiments, model, train
+from zetalib.network import model
+from zetalib.reports import experiments
+from zetalib.training import engine
 
 
 class Killed(Exception):
@@ -33,7 +35,7 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_weights(
     at, changes, tmp_path, defaults, monkeypatch
 ):
     whole, _ = run(defaults, tmp_path, "whole", **changes)
-    rate, calls = train.learning_rate, []
+    rate, calls = engine.learning_rate, []
 
     def dies(step, p, done):
         calls.append(step)
@@ -41,10 +43,10 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_weights(
             raise Killed
         return rate(step, p, done)
 
-    monkeypatch.setattr(train, "learning_rate", dies)
+    monkeypatch.setattr(engine, "learning_rate", dies)
     with pytest.raises(Killed):
         run(defaults, tmp_path, "broken", **changes)
-    monkeypatch.setattr(train, "learning_rate", rate)
+    monkeypatch.setattr(engine, "learning_rate", rate)
     resumed, log = run(defaults, tmp_path, "broken", **changes)
     assert same(whole.model, resumed.model) and whole.curve == resumed.curve
     assert (whole.best_nll, whole.best_step) == (resumed.best_nll, resumed.best_step)
@@ -61,7 +63,7 @@ def train_in(folder):
     whole = experiments.resolve("network-only", None, ROOT / "experiments", ROOT / "params.yaml")
     sections = small(whole, steps=180, checkpoint_every=5, ema=0.9)
     with (folder / "log").open("w", buffering=1) as log:
-        result = train.train(
+        result = engine.train(
             windows(), *sections, folder / "train.pt", lambda s: print(s, file=log)
         )
     model.save(result.model, folder / "model")
@@ -71,17 +73,17 @@ def train_in(folder):
 def test_what_a_memory_draws_is_drawn_again_on_resuming(memory, tmp_path, defaults, monkeypatch):
     p = defaults.model_copy(update={"memory": changed(defaults.memory, **memory)})
     whole, _ = run(p, tmp_path, "whole")
-    rate = train.learning_rate
+    rate = engine.learning_rate
 
     def dies(step, p, done):
         if step == 15:
             raise Killed
         return rate(step, p, done)
 
-    monkeypatch.setattr(train, "learning_rate", dies)
+    monkeypatch.setattr(engine, "learning_rate", dies)
     with pytest.raises(Killed):
         run(p, tmp_path, "broken")
-    monkeypatch.setattr(train, "learning_rate", rate)
+    monkeypatch.setattr(engine, "learning_rate", rate)
     resumed, log = run(p, tmp_path, "broken")
     assert any("at step 14" in line for line in log if "resuming" in line)
     assert same(whole.model, resumed.model) and whole.curve == resumed.curve

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from zetalib import inversion, rivals, sine
-from zetalib.window import Windows, density
+from zetalib.baselines import rivals, sine_process
+from zetalib.data import window
+from zetalib.data.window import Windows, density
+from zetalib.inverse import solver
 
 
 def windows(spacing, first=1e6):
@@ -26,7 +28,7 @@ def ar2(count=300, length=64, seed=0):
 
 
 def score(rival, on):
-    found, y = rival(on), rivals.targets(on)
+    found, y = rival(on), window.targets(on)
     return -found.logpdf(y).mean(), np.abs(found.mean() - y).mean()
 
 
@@ -131,11 +133,11 @@ def test_too_few_targets_for_the_places_are_refused():
 
 def test_the_sine_process_uses_the_gaps_there_are():
     data = windows(np.abs(ar2(3, 12).spacing.numpy()) + 0.05)
-    found = rivals.sine_process(4)(data).mass.reshape(3, 11, -1)
+    found = rivals.by_sine_process(4)(data).mass.reshape(3, 11, -1)
     gaps = data.spacing.numpy()
     for t in (1, 3, 4, 9):
         k = min(t, 4)
-        wanted = sine.density(gaps[:, t - k : t]).mass
+        wanted = sine_process.density(gaps[:, t - k : t]).mass
         assert found[:, t - 1] == pytest.approx(wanted, abs=1e-9)
 
 
@@ -144,12 +146,12 @@ def test_no_rival_sees_its_target(name):
     data = ar2(30, 48)
     if name == "sine":
         data = windows(np.abs(data.spacing.numpy()) + 0.05)
-        rival = rivals.sine_process(3)
+        rival = rivals.by_sine_process(3)
     elif name == "explicit":
         data = windows(np.abs(data.spacing.numpy()) + 0.05)
-        rival = rivals.explicit_formula()
+        rival = rivals.by_explicit_formula()
     elif name == "inversion":
-        rival = rivals.fit_inversion(data[:20], inversion.Known())
+        rival = rivals.fit_inversion(data[:20], solver.Known())
     else:
         rival = (
             rivals.fit_ar(data, 8) if name == "ar" else rivals.fit_ar_in_height(ar2(120, 48), 16)
@@ -187,12 +189,12 @@ def test_a_mixture_of_scales_finds_its_parts():
 def test_a_wrong_solution_is_not_beyond_all_chance():
     """However sure the inversion was: what it never saw go wrong keeps half a count."""
     data = ar2(12, 200)
-    solved = inversion.Known()
+    solved = solver.Known()
     found = np.zeros((12, 199, 7))
     found[:, :, 0] = data.spacing[:, 1:].numpy()  # right, and sure of it, but for one
     found[:, :, 1] = 1e-6
     found[11, 50, 0] += 0.5
     solved.add(data.spacing.numpy()[:, :-1], data.heights().numpy(), found)
     rival = rivals.fit_inversion(data[:11], solved)
-    nll = -rival(data[11:]).logpdf(rivals.targets(data[11:]))
+    nll = -rival(data[11:]).logpdf(window.targets(data[11:]))
     assert nll[50] < 12 and np.median(nll) < -10

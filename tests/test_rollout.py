@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from zetalib import rollout
+from zetalib.data.window import Windows
+from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
-from zetalib.mixture import Mixture
-from zetalib.window import Windows
+from zetalib.forecasting import rollout
 
 HEIGHTS = np.full(100, 1e6)
 

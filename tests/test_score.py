@@ -3,8 +3,9 @@ import pytest
 from scipy import integrate, stats
 from test_mixture import random_mixture
 
-from zetalib import score
-from zetalib.mixture import Mixture
+from zetalib.densities.mixture import Mixture
+from zetalib.scoring import score
+from zetalib.theory import zeta
 
 
 def honest(m, seed=0):
@@ -41,8 +42,8 @@ def test_each_target_is_scored_with_its_own_forecast():
 
 
 def test_gue_surmise_is_a_density_of_mean_one():
-    mass = integrate.quad(score.gue_surmise, 0, np.inf)[0]
-    mean = integrate.quad(lambda s: s * score.gue_surmise(s), 0, np.inf)[0]
+    mass = integrate.quad(zeta.gue_surmise, 0, np.inf)[0]
+    mean = integrate.quad(lambda s: s * zeta.gue_surmise(s), 0, np.inf)[0]
     assert mass == pytest.approx(1) and mean == pytest.approx(1)
 
 

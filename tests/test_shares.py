@@ -10,9 +10,12 @@ from conftest import changed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zetalib import batches, conformal, shares, verify, window
+from zetalib import shares
+from zetalib.data import verify, window
+from zetalib.data.window import Windows
 from zetalib.errors import ZetaError
-from zetalib.window import Windows
+from zetalib.scoring import conformal
+from zetalib.training import batches
 
 
 def test_every_rank_and_part_is_that_of_fractions():

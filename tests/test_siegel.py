@@ -8,9 +8,10 @@ import pytest
 from conftest import PLATT, changed
 from flint import acb, arb, ctx
 
-from zetalib import archive, exact, platt, siegel
+from zetalib.archive import codec, layout
 from zetalib.errors import ZetaError
-from zetalib.siegel import Stretch
+from zetalib.sources import exact, riemann_siegel
+from zetalib.sources.riemann_siegel import Stretch
 
 
 def z(t):
@@ -22,7 +23,7 @@ def z(t):
 @pytest.mark.parametrize("center", [202, 1000, 10_000, 1_000_000, 80_000_000, 10_000_000_000])
 def test_z_on_a_grid_is_z(center):
     step, size = 0.05, 256
-    found = siegel.z_grid(center, step, size)
+    found = riemann_siegel.z_grid(center, step, size)
     at = [0, 1, 100, 127, 128, 200, 255]
     with ctx.workprec(160):
         true = [z(arb(center) + arb(step) * (k - size // 2)) for k in at]
@@ -41,15 +42,15 @@ def test_the_remainder_holds_a_little_beyond_its_number_of_terms(t, p):
         angles = [(theta - ball * arb(n).log()).cos() for n in range(1, terms + 1)]
         main = 2 * sum(float(a) / np.sqrt(n) for n, a in enumerate(angles, 1))
         rest = z(ball) - main
-    assert siegel.remainder(np.array([t]), terms)[0] == pytest.approx(rest, abs=1e-9)
+    assert riemann_siegel.remainder(np.array([t]), terms)[0] == pytest.approx(rest, abs=1e-9)
 
 
 @pytest.mark.parametrize("rank", [80, 1000, 1_000_000, 195_600_000, 10_000_000_000])
 def test_zeros_and_their_ranks_are_flints(rank):
     known = exact.heights(rank, 4, 150)
     for height in known:
-        lo, hi = next(siegel.pieces_from(height / 2.0**101))
-        found = siegel.stretch(lo, hi)
+        lo, hi = next(riemann_siegel.pieces_from(height / 2.0**101))
+        found = riemann_siegel.stretch(lo, hi)
         offset = (height - (lo << 101)) / 2**101
         place = rank + known.index(height) - found.before - 1
         density = np.log(lo / 2 / np.pi) / 2 / np.pi
@@ -58,13 +59,13 @@ def test_zeros_and_their_ranks_are_flints(rank):
 
 def test_pieces_cover_a_file_and_do_not_depend_on_the_range_wanted():
     for height in (14.0, 20_000.0, 3e5, 1e8, 3e10):
-        bounds = next(archive.bounds(height))
-        found = siegel.pieces(bounds)
+        bounds = next(layout.bounds(height))
+        found = riemann_siegel.pieces(bounds)
         assert found[0][0] == int(bounds[0]) and found[-1][1] == int(bounds[-1])
         assert all(a[1] == b[0] for a, b in itertools.pairwise(found))
         assert all((hi - lo) % 2 == 0 for lo, hi in found)
         middle = (bounds[0] + bounds[-1]) / 2
-        assert next(siegel.pieces_from(middle)) in found
+        assert next(riemann_siegel.pieces_from(middle)) in found
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def fetch(defaults, tmp_path):
     def run(**params):
         folder = tmp_path / "-".join(map(str, params.values()))
         folder.mkdir()
-        siegel.fetch(changed(defaults.download, source="siegel", **params), folder)
+        riemann_siegel.fetch(changed(defaults.download, source="siegel", **params), folder)
         return folder
 
     return run
@@ -80,33 +81,33 @@ def fetch(defaults, tmp_path):
 
 def test_the_first_file_is_lmfdbs_to_1e_8(fetch):
     folder = fetch(to_height=5000.0)
-    ours, _ = platt.read_headers(folder / "zeros_14.dat")
-    theirs, _ = platt.read_headers(PLATT)
+    ours, _ = codec.read_headers(folder / "zeros_14.dat")
+    theirs, _ = codec.read_headers(PLATT)
     assert ours == theirs
-    found, known = (platt.decode_file(p, None)[1] for p in (folder / "zeros_14.dat", PLATT))
+    found, known = (codec.decode_file(p, None)[1] for p in (folder / "zeros_14.dat", PLATT))
     assert np.abs(found - known).max() < 1e-8
 
 
 def test_a_range_by_rank_by_height_and_from_the_start_are_the_same_zeros(fetch):
     whole = fetch(max_zeros=6000)
-    paths = platt.numeric_order(whole)
+    paths = codec.numeric_order(whole)
     assert [p.name for p in paths] == ["zeros_14.dat", "zeros_5000.dat"]
-    parts = [platt.decode_file(p, None) for p in paths]
+    parts = [codec.decode_file(p, None) for p in paths]
     n, gamma, _ = (np.concatenate(a) for a in zip(*parts, strict=True))
     assert n[0] == 1 and n[-1] == 6000
 
     by_rank = fetch(first_rank=5001, max_zeros=1000)
-    (path,) = platt.numeric_order(by_rank)
-    rank, height, _ = platt.decode_file(path, None)
+    (path,) = codec.numeric_order(by_rank)
+    rank, height, _ = codec.decode_file(path, None)
     assert (rank == n[5000:]).all()
     assert np.abs(height - gamma[5000:]).max() < 1e-11
 
     by_height = fetch(from_height=5400.5, to_height=5600.25)
-    (path,) = platt.numeric_order(by_height)
+    (path,) = codec.numeric_order(by_height)
     assert path.name == "zeros_5400.dat"
-    headers, _ = platt.read_headers(path)
+    headers, _ = codec.read_headers(path)
     assert (headers[0].t0, headers[-1].t1) == (5400.5, 5600.25)
-    rank, height, _ = platt.decode_file(path, None)
+    rank, height, _ = codec.decode_file(path, None)
     inside = (gamma > 5400.5) & (gamma <= 5600.25)
     assert (rank == n[inside]).all()
     assert np.abs(height - gamma[inside]).max() < 1e-11
@@ -114,8 +115,8 @@ def test_a_range_by_rank_by_height_and_from_the_start_are_the_same_zeros(fetch):
 
 @pytest.mark.parametrize("to_height", [5000.0, 7100.0, 9200.0, 9300.0])
 def test_a_range_over_files_ends_where_it_should(fetch, to_height):
-    paths = platt.numeric_order(fetch(to_height=to_height))
-    headers = [h for path in paths for h in platt.read_headers(path)[0]]
+    paths = codec.numeric_order(fetch(to_height=to_height))
+    headers = [h for path in paths for h in codec.read_headers(path)[0]]
     ends = [h.t1 for h in headers]
     assert ends == sorted({t for t in (5000.0, 7100.0, 9200.0) if t < to_height} | {to_height})
     assert headers[-1].n1 == exact.count(to_height)
@@ -123,62 +124,62 @@ def test_a_range_over_files_ends_where_it_should(fetch, to_height):
 
 def test_a_range_may_start_below_the_first_zero_and_at_any_rank(fetch):
     for rank in (1, 2, 80):
-        (path,) = platt.numeric_order(fetch(first_rank=rank, max_zeros=3))
-        assert platt.decode_file(path, None)[0].tolist() == [rank, rank + 1, rank + 2]
-    (path,) = platt.numeric_order(fetch(from_height=2.0, to_height=30.0))
-    assert platt.decode_file(path, None)[0].tolist() == [1, 2, 3]
+        (path,) = codec.numeric_order(fetch(first_rank=rank, max_zeros=3))
+        assert codec.decode_file(path, None)[0].tolist() == [rank, rank + 1, rank + 2]
+    (path,) = codec.numeric_order(fetch(from_height=2.0, to_height=30.0))
+    assert codec.decode_file(path, None)[0].tolist() == [1, 2, 3]
 
 
 def test_a_missed_pair_is_searched_again_until_the_count_closes(monkeypatch):
-    bounds = siegel.pieces([26_000.0 + 2100.0 * k for k in range(3)])[:4]
-    good = [siegel.stretch(*b) for b in bounds]
+    bounds = riemann_siegel.pieces([26_000.0 + 2100.0 * k for k in range(3)])[:4]
+    good = [riemann_siegel.stretch(*b) for b in bounds]
     tried = []
-    real = siegel.stretch
+    real = riemann_siegel.stretch
 
     def search(lo, hi, finer=1):
         tried.append((lo, finer))
         return real(lo, hi, finer)
 
-    monkeypatch.setattr(siegel, "stretch", search)
+    monkeypatch.setattr(riemann_siegel, "stretch", search)
     for lost in (1, 2):  # the first stretch only serves to count the second's beginning
         for at in (0, len(good[lost].offset) // 2, len(good[lost].offset) - 2):
             first = good.copy()
             offset = np.delete(good[lost].offset, [at, at + 1])
             first[lost] = _recounted(good[lost], offset)
-            found = list(siegel.closed(first))
+            found = list(riemann_siegel.closed(first))
             assert len(found) == 3 and (good[lost].lo, 2) in tried
             for a, b in zip(found[1:], good[1:3], strict=True):
                 assert a.before == b.before and np.abs(a.offset - b.offset).max() < 1e-9
 
 
 def test_a_pair_missed_at_the_very_beginning_of_a_range_is_found(monkeypatch, fetch):
-    real, lost = siegel.stretch, next(siegel.pieces_from(20_000.0))[0]
+    real, lost = riemann_siegel.stretch, next(riemann_siegel.pieces_from(20_000.0))[0]
 
     def search(lo, hi, finer=1):
         found = real(lo, hi, finer)
         return found if lo != lost or finer > 1 else _recounted(found, found.offset[2:])
 
-    monkeypatch.setattr(siegel, "stretch", search)
-    (path,) = platt.numeric_order(fetch(from_height=float(lost), max_zeros=50))
-    n, gamma, _ = platt.decode_file(path, None)
+    monkeypatch.setattr(riemann_siegel, "stretch", search)
+    (path,) = codec.numeric_order(fetch(from_height=float(lost), max_zeros=50))
+    n, gamma, _ = codec.decode_file(path, None)
     assert n[0] == exact.count(float(lost)) + 1
     assert gamma[0] == pytest.approx(exact.heights(int(n[0]), 1)[0] / 2**101, abs=1e-9)
 
 
 def _recounted(found, offset):
     """The stretch as it would be if the search had found these zeros only."""
-    excess = siegel.count_smooth(found.lo + offset) - np.arange(len(offset)) - 0.5
+    excess = riemann_siegel.count_smooth(found.lo + offset) - np.arange(len(offset)) - 0.5
     return Stretch(found.lo, found.hi, round(float(excess.mean())), offset)
 
 
 def test_a_count_that_never_closes_is_said(monkeypatch, fetch):
-    real = siegel.stretch
+    real = riemann_siegel.stretch
 
     def search(lo, hi, finer=1):
         found = real(lo, hi)
         return _recounted(found, found.offset[2:]) if lo > 300 else found
 
-    monkeypatch.setattr(siegel, "stretch", search)
+    monkeypatch.setattr(riemann_siegel, "stretch", search)
     with pytest.raises(ZetaError, match="zeros were found between t = .* counted"):
         fetch(to_height=1000.0)
 
@@ -188,8 +189,8 @@ def test_a_range_may_start_at_a_zero(fetch):
         height = exact.heights(k, 1)[0] / 2**101
         for start in (height, np.nextafter(height, 0), np.nextafter(height, 1e9)):
             folder = fetch(from_height=float(start), max_zeros=20, seed=int(start == height))
-            (path,) = platt.numeric_order(folder)
-            n, gamma, _ = platt.decode_file(path, None)
+            (path,) = codec.numeric_order(folder)
+            n, gamma, _ = codec.decode_file(path, None)
             place = int(np.argmin(np.abs(gamma - exact.heights(int(n[9]), 1)[0] / 2**101)))
             assert place == 9, "ranks and heights belong together"
             shutil.rmtree(folder)

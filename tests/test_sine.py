@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from zetalib import circular, sine
+from zetalib.baselines import sine_process
 from zetalib.errors import ZetaError
+from zetalib.theory import unitary_ensemble
 
 FINE = np.linspace(0, 5, 401)
-GAPS = np.diff(circular.points(1 << 16, np.random.default_rng(8)))
+GAPS = np.diff(unitary_ensemble.points(1 << 16, np.random.default_rng(8)))
 
 
 def histories(k, apart):
@@ -19,7 +20,7 @@ def histories(k, apart):
 
 
 def nll(gaps, y):
-    return -sine.density(gaps, FINE).logpdf(y)
+    return -sine_process.density(gaps, FINE).logpdf(y)
 
 
 def janossy(points, nodes):
@@ -55,7 +56,7 @@ def test_masses_are_ratios_of_janossy_densities(gaps, nodes):
     node, weight = np.polynomial.legendre.leggauss(5)
     edges = np.array([0.0, 0.3, 0.5, 0.9, 1.1, 1.9, 2.1, 3.0, 5.0])
     grid = np.union1d(edges, np.arange(0, 5.01, 0.05))
-    mass = sine.density(np.array([gaps]), grid).mass[0]
+    mass = sine_process.density(np.array([gaps]), grid).mass[0]
     history = [0.0, *np.cumsum(gaps).tolist()]
     with flint.ctx.workprec(800):
         known = janossy(history, nodes)
@@ -68,10 +69,10 @@ def test_masses_are_ratios_of_janossy_densities(gaps, nodes):
 
 
 def test_a_gap_after_nothing_known_is_gaudins():
-    law = sine.density(np.empty((1, 0)))
+    law = sine_process.density(np.empty((1, 0)))
     at = np.array([20, 40, 60, 100])
     assert law.mass[0].cumsum()[at - 1] == pytest.approx(
-        circular.spacing_distribution(law.edges[at]), abs=1e-8
+        unitary_ensemble.spacing_distribution(law.edges[at]), abs=1e-8
     )
     centre, width = 0.5 * (law.edges[1:] + law.edges[:-1]), law.edges[1]
     # Sheppard: squares of the centres are width^2 / 12 too large on average.
@@ -82,10 +83,13 @@ def test_one_gap_known_and_integrated_out():
     node, weight = np.polynomial.legendre.leggauss(60)
     first, weight = 2.5 * (node + 1), 2.5 * weight
     cells = np.sort(np.concatenate([np.linspace(0, 5, 101), first - 1e-4, first + 1e-4]))
-    prior = sine.density(np.empty((60, 0)), cells).pdf(first)
-    given, law = sine.density(first[:, None], FINE), sine.density(np.empty((1, 0)), FINE)
+    prior = sine_process.density(np.empty((60, 0)), cells).pdf(first)
+    given, law = (
+        sine_process.density(first[:, None], FINE),
+        sine_process.density(np.empty((1, 0)), FINE),
+    )
     assert (weight * prior) @ given.mass == pytest.approx(law.mass[0], abs=1e-7)
-    one, two = circular.spacing_variances(2)[1:]
+    one, two = unitary_ensemble.spacing_variances(2)[1:]
     covariance = (weight * prior) @ ((first - 1) * (given.mean() - 1))
     assert covariance == pytest.approx(two / 2 - one, abs=1e-6)
 
@@ -107,7 +111,7 @@ def test_honest_on_random_matrices_and_better_with_more_gaps():
     known, y = histories(8, 16)
     before = np.full(len(y), np.inf)
     for k in (0, 1, 2, 4, 8):
-        forecast = sine.density(known[:, 8 - k :])
+        forecast = sine_process.density(known[:, 8 - k :])
         assert stats.kstest(forecast.cdf(y), "uniform").pvalue > 0.01
         log = forecast.logpdf(y)
         # What the forecasts themselves expect, to four standard errors.
@@ -117,7 +121,7 @@ def test_honest_on_random_matrices_and_better_with_more_gaps():
         assert -log.mean() < before.mean() - 0.005
         before = -log
     # The same gaps in the wrong order give forecasts that do not fit.
-    wrong = sine.density(known[:, ::-1])
+    wrong = sine_process.density(known[:, ::-1])
     assert stats.kstest(wrong.cdf(y), "uniform").pvalue < 1e-4
     assert -wrong.logpdf(y).mean() > before.mean() + 0.02
 
@@ -138,20 +142,20 @@ def test_better_than_least_squares():
 
 def test_the_grid_and_the_batch_do_not_matter(monkeypatch):
     gaps, _ = histories(5, 3000)
-    fine = sine.density(gaps, FINE)
+    fine = sine_process.density(gaps, FINE)
     for cells, tolerance in ((200, 1e-7), (100, 1e-6), (20, 1e-6), (5, 1e-6)):
-        coarse = sine.density(gaps, np.linspace(0, 5, cells + 1))
+        coarse = sine_process.density(gaps, np.linspace(0, 5, cells + 1))
         summed = fine.mass.reshape(len(gaps), cells, -1).sum(2)
         assert coarse.mass == pytest.approx(summed, abs=tolerance)
-    monkeypatch.setattr(sine, "BATCH", 1)
-    assert sine.density(gaps, FINE).mass == pytest.approx(fine.mass, abs=1e-11)
-    assert len(sine.density(gaps[:0])) == 0
+    monkeypatch.setattr(sine_process, "BATCH", 1)
+    assert sine_process.density(gaps, FINE).mass == pytest.approx(fine.mass, abs=1e-11)
+    assert len(sine_process.density(gaps[:0])) == 0
 
 
 def test_long_and_unlikely_histories_give_densities():
     gaps, _ = histories(100, 3000)
-    assert np.isfinite(sine.density(gaps).mean()).all()
-    forecast = sine.density(np.array([[0.2, 0.2, 0.2], [1.0, 1.0, 1.0], [2.5, 2.5, 2.5]]))
+    assert np.isfinite(sine_process.density(gaps).mean()).all()
+    forecast = sine_process.density(np.array([[0.2, 0.2, 0.2], [1.0, 1.0, 1.0], [2.5, 2.5, 2.5]]))
     assert (forecast.mass > 0).all()
     crowd, even, void = forecast.mean()
     assert crowd > 1.5 > 1.1 > even > 0.9 > 0.7 > void
@@ -162,16 +166,16 @@ def test_refuses_what_float64_cannot_tell(gaps):
     typical = np.ones((3, len(gaps)))
     typical[1] = gaps
     with pytest.raises(ZetaError, match=r"gaps \[.*float64"):
-        sine.density(typical)
+        sine_process.density(typical)
 
 
 @pytest.mark.parametrize("gap", [0.0, -1.0, np.nan, np.inf])
 def test_refuses_what_are_no_gaps(gap):
     with pytest.raises(ZetaError, match="not positive"):
-        sine.density(np.array([[1.0, gap]]))
+        sine_process.density(np.array([[1.0, gap]]))
 
 
 @pytest.mark.parametrize("edges", [np.array([0.1, 1.0]), np.array([0.0, 1.0, 1.0])])
 def test_refuses_other_grids(edges):
     with pytest.raises(ZetaError, match="ascend from 0"):
-        sine.density(np.ones((1, 1)), edges)
+        sine_process.density(np.ones((1, 1)), edges)

@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from zetalib import rivals, score, skill
+from zetalib.baselines import rivals
+from zetalib.data import window
+from zetalib.data.window import Windows
+from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
-from zetalib.mixture import Mixture
-from zetalib.window import Windows
+from zetalib.scoring import bootstrap, score, skill
 
 RNG = np.random.default_rng(0)
 
@@ -20,7 +22,9 @@ def gaussian(mean, sigma):
 
 def test_means_are_those_of_the_scores():
     y = RNG.normal(1, 0.4, 5000)
-    found = skill.summary(skill.by_target(gaussian(np.ones(5000), 0.5), y), skill.blocks(5000, 50))
+    found = skill.summary(
+        skill.by_target(gaussian(np.ones(5000), 0.5), y), bootstrap.blocks(5000, 50)
+    )
     wanted = score.scores(gaussian(np.ones(5000), 0.5), y)
     for name in ("nll", "mae", "rmse", "crps", "pit_mean", "pit_std", "pit_ks"):
         assert found[name] == pytest.approx(wanted[name])
@@ -37,7 +41,7 @@ def test_errors_cover_the_truth_where_neighbours_depend():
         for t in range(1, len(x)):
             x[t] = 0.9 * x[t - 1] + e[t]
         x = x[200:]
-        drawn = skill.bootstrap(x[None], skill.blocks(len(x), 200), seed, 200)
+        drawn = bootstrap.bootstrap(x[None], bootstrap.blocks(len(x), 200), seed, 200)
         means.append(x.mean())
         errors.append(drawn[:, 0].std())
         naive.append(x.std() / np.sqrt(len(x)))
@@ -46,26 +50,28 @@ def test_errors_cover_the_truth_where_neighbours_depend():
 
 
 def test_a_difference_knows_that_targets_are_the_same():
-    block = skill.blocks(10_000, 100)
+    block = bootstrap.blocks(10_000, 100)
     hard = np.abs(RNG.standard_normal(10_000))
-    gap, error = skill.difference(hard, hard + 0.01 + 0.001 * RNG.standard_normal(10_000), block)
+    gap, error = bootstrap.difference(
+        hard, hard + 0.01 + 0.001 * RNG.standard_normal(10_000), block
+    )
     assert gap == pytest.approx(-0.01, abs=1e-4) and error < 1e-4
 
 
 def test_rows_left_over_count_for_the_mean_alone():
-    block = skill.blocks(1005, 100)
+    block = bootstrap.blocks(1005, 100)
     assert (block[1000:] == -1).all() and block.max() == 9
     values = np.zeros((1, 1005))
     values[0, 1000:] = 1e6
-    assert (skill.bootstrap(values, block, 0) == 0).all()
+    assert (bootstrap.bootstrap(values, block, 0) == 0).all()
     with pytest.raises(ZetaError, match="no whole block"):
-        skill.bootstrap(values[:, 1000:], block[1000:], 0)
+        bootstrap.bootstrap(values[:, 1000:], block[1000:], 0)
     with pytest.raises(ZetaError, match="9 blocks of 100"):
-        skill.blocks(999, 100)
+        bootstrap.blocks(999, 100)
 
 
 def test_classes_are_scored_apart():
-    known = skill.position(20, 65)
+    known = bootstrap.position(20, 65)
     assert known[:3].tolist() == [1, 2, 3] and len(known) == 20 * 64
     kind = skill.position_class(known)
     assert set(kind) == {1, 8, 16, 24, 32, 48, 64}
@@ -73,7 +79,7 @@ def test_classes_are_scored_apart():
     assert np.bincount(skill.fifths(20, 65)).tolist() == [256] * 5
     y = RNG.normal(1, 0.4, len(kind))
     table = skill.by_class(
-        skill.by_target(gaussian(np.ones(len(y)), 0.4), y), kind, skill.blocks(len(y), 64)
+        skill.by_target(gaussian(np.ones(len(y)), 0.4), y), kind, bootstrap.blocks(len(y), 64)
     )
     assert sum(part["targets"] for part in table.values()) == len(y)
     assert table[1]["nll"] == pytest.approx(table[32]["nll"], abs=0.3)
@@ -145,7 +151,7 @@ def test_a_rival_is_scored_on_all_targets_in_order():
     windows = Windows(spacing, torch.arange(10) * 33, torch.full((10,), 1e6, dtype=torch.float64))
     rival = rivals.surmise()
     found = skill.scored(rival, windows, batch=3)
-    assert found.equals(skill.by_target(rival(windows), rivals.targets(windows)))
+    assert found.equals(skill.by_target(rival(windows), window.targets(windows)))
     some = skill.scored(rival, windows, every=4, batch=2)
     assert some.equals(found.loc[[*range(32), *range(128, 160), *range(256, 288)]])
 
@@ -162,7 +168,7 @@ def test_a_rival_scored_on_some_is_compared_on_those(tmp_path):
     gap = scores["wide"].nll.to_numpy() - same.to_numpy()
     assert metrics["wide"]["behind"]["nll"] == pytest.approx(gap.mean())
     later = metrics["wide"]["by_known"][32]["nll"]
-    kept = skill.position(20, 65)[scores["wide"].index] >= 32
+    kept = bootstrap.position(20, 65)[scores["wide"].index] >= 32
     assert metrics["wide"]["by_known"][64]["targets"] == 10
-    both = scores["wide"].nll[kept & (skill.position(20, 65)[scores["wide"].index] < 48)]
+    both = scores["wide"].nll[kept & (bootstrap.position(20, 65)[scores["wide"].index] < 48)]
     assert later == pytest.approx(both.mean())

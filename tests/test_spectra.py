@@ -5,10 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from zetalib import circular, siegel, spectra, unfold
 from zetalib.errors import ZetaError
-from zetalib.primes import prime_powers
-from zetalib.spectra import GUE, POISSON
+from zetalib.sources import riemann_siegel
+from zetalib.theory import point_statistics, unitary_ensemble, zeta
+from zetalib.theory.point_statistics import GUE, POISSON
+from zetalib.theory.primes import prime_powers
 
 LENGTHS = np.array([0.5, 1.0, 2.0, 5.0, 10.0, 20.0])
 HEIGHT = 1_000_000
@@ -16,7 +17,7 @@ HEIGHT = 1_000_000
 
 @pytest.fixture(scope="module")
 def gue():
-    return circular.points(1 << 16, np.random.default_rng(0))
+    return unitary_ensemble.points(1 << 16, np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +28,15 @@ def poisson():
 @pytest.fixture(scope="module")
 def zeros():
     """Heights of 76,000 consecutive zeros."""
-    pieces = itertools.takewhile(lambda p: p[0] < HEIGHT + 40_000, siegel.pieces_from(HEIGHT))
-    return np.concatenate([lo + siegel.stretch(lo, hi).offset for lo, hi in pieces])
+    pieces = itertools.takewhile(
+        lambda p: p[0] < HEIGHT + 40_000, riemann_siegel.pieces_from(HEIGHT)
+    )
+    return np.concatenate([lo + riemann_siegel.stretch(lo, hi).offset for lo, hi in pieces])
 
 
 @pytest.fixture(scope="module")
 def unfolded(zeros):
-    return spectra.positions(unfold.spacings(zeros[:-1], np.diff(zeros)))
+    return point_statistics.positions(zeta.spacings(zeros[:-1], np.diff(zeros)))
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def assert_agree(curve, theory, relative):
 def assert_all_agree(curve, theory):
     """Many points: squared errors in units of their standard error are one on average."""
     z = (curve.value - theory) / curve.error
-    freedom = spectra.BLOCKS - 1
+    freedom = point_statistics.BLOCKS - 1
     mean = freedom / (freedom - 2)  # of the square of Student's t
     assert abs(np.square(z).mean() - mean) < 6 / len(z) ** 0.5
     assert abs(z.mean()) < 5 / len(z) ** 0.5
@@ -61,16 +64,16 @@ def assert_all_agree(curve, theory):
 
 
 def test_number_variance_counts(few):
-    found = spectra.number_variance(few, np.array([3.0]))
-    starts = np.arange(few[0], few[-1] - 3, spectra.STEP)
+    found = point_statistics.number_variance(few, np.array([3.0]))
+    starts = np.arange(few[0], few[-1] - 3, point_statistics.STEP)
     counts = np.array([((few >= a) & (few < a + 3)).sum() for a in starts])
-    whole = len(counts) // spectra.BLOCKS * spectra.BLOCKS
+    whole = len(counts) // point_statistics.BLOCKS * point_statistics.BLOCKS
     assert found.value[0] == pytest.approx(((counts - 3) ** 2)[:whole].mean())
 
 
 def test_rigidity_is_the_best_line(few):
     x = few - few[0]
-    found = spectra._rigidity(few, 20.0)[:, 0]
+    found = point_statistics._rigidity(few, 20.0)[:, 0]
     grid = (np.arange(20_000) + 0.5) / 1000
     assert len(found) == int(x[-1] / 20)
     for k in (0, 3, len(found) - 1):
@@ -83,14 +86,14 @@ def test_rigidity_is_the_best_line(few):
 
 def test_an_interval_without_points_is_an_interval():
     position = np.array([0.0, 1.0, 9.5, 10.0, 12.5, 15.1])
-    assert spectra._rigidity(position, 3.0)[1:3] == pytest.approx(0, abs=1e-12)
-    assert spectra.structure(position, np.array([1 / 3]), 3)[1:3] == pytest.approx(0)
+    assert point_statistics._rigidity(position, 3.0)[1:3] == pytest.approx(0, abs=1e-12)
+    assert point_statistics.structure(position, np.array([1 / 3]), 3)[1:3] == pytest.approx(0)
 
 
 @pytest.mark.parametrize("orders", [[1, 2, 3], [5, 6, 40]])
 def test_structure_is_the_sum(few, orders):
     tau = np.array(orders) / 16
-    found = spectra.structure(few, tau, 16)
+    found = point_statistics.structure(few, tau, 16)
     x = few - few[0]
     for k in (0, 7):
         inside = x[(x >= 16 * k) & (x < 16 * (k + 1))]
@@ -103,25 +106,25 @@ def test_pair_correlation_counts(few):
     away = (few[None] - inside[:, None]).ravel()
     counts = np.histogram(away[away > 0], bins=8, range=(0, 2))[0]
     # With a block a point blocks are of equal size, and their mean is the mean over the points.
-    found = spectra.pair_correlation(few, 2.0, 0.25, blocks=len(inside))
+    found = point_statistics.pair_correlation(few, 2.0, 0.25, blocks=len(inside))
     np.testing.assert_allclose(found.value, counts / (len(inside) * 0.25))
     assert found.x[0] == 0.125
 
 
 def test_the_last_point_has_no_neighbours_above():
-    found = spectra.pair_correlation(np.arange(100) * 1.0, 3.0, 0.5, blocks=5)
+    found = point_statistics.pair_correlation(np.arange(100) * 1.0, 3.0, 0.5, blocks=5)
     np.testing.assert_allclose(found.value, [0, 0, 2, 0, 2, 0])
 
 
 def test_autocorrelation_and_ratios(few):
     s = np.diff(few)
-    found = spectra.autocorrelation(s, 3)
+    found = point_statistics.autocorrelation(s, 3)
     expected = [np.corrcoef(s[:-k], s[k:])[0, 1] for k in (1, 2, 3)]
     np.testing.assert_allclose(found.value, expected, atol=0.02)
-    rows = spectra.autocorrelation(np.stack([s[:100], s[199:99:-1]]), 2, blocks=10)
-    swapped = spectra.autocorrelation(np.stack([s[199:99:-1], s[:100]]), 2, blocks=10)
+    rows = point_statistics.autocorrelation(np.stack([s[:100], s[199:99:-1]]), 2, blocks=10)
+    swapped = point_statistics.autocorrelation(np.stack([s[199:99:-1], s[:100]]), 2, blocks=10)
     np.testing.assert_allclose(rows.value, swapped.value)  # joined end to end they would differ
-    assert spectra.ratios(np.array([1.0, 2.0, 0.5])) == pytest.approx([0.5, 0.25])
+    assert point_statistics.ratios(np.array([1.0, 2.0, 0.5])) == pytest.approx([0.5, 0.25])
 
 
 def test_errors_are_those_of_repetitions():
@@ -130,7 +133,7 @@ def test_errors_are_those_of_repetitions():
     found = []
     for _ in range(60):
         noise = rng.standard_normal(5001)
-        found.append(spectra.autocorrelation(1 + 0.3 * (noise[1:] - 0.5 * noise[:-1]), 2))
+        found.append(point_statistics.autocorrelation(1 + 0.3 * (noise[1:] - 0.5 * noise[:-1]), 2))
     values, errors = (np.array([getattr(c, k) for c in found]) for k in ("value", "error"))
     np.testing.assert_allclose(values.std(0), np.sqrt(np.square(errors).mean(0)), rtol=0.3)
 
@@ -139,27 +142,27 @@ def test_bootstrap_knows_of_dependence():
     """Of a moving average of ten the mean has ten times the variance that single draws say."""
     noise = np.random.default_rng(4).standard_normal(20_009)
     terms = np.convolve(noise, np.ones(10) / 10**0.5, "valid")[:, None]
-    spread = [spectra.bootstrap(terms, length, 400, 0).std() for length in (1, 200)]
+    spread = [point_statistics.bootstrap(terms, length, 400, 0).std() for length in (1, 200)]
     assert spread[0] == pytest.approx(1 / 20_000**0.5, rel=0.15)
     assert spread[1] == pytest.approx((10 / 20_000) ** 0.5, rel=0.2)
-    again = spectra.bootstrap(terms, 200, 400, 0).std()
+    again = point_statistics.bootstrap(terms, 200, 400, 0).std()
     assert again == spread[1]
 
 
 def test_too_short_a_record_is_refused(few):
     with pytest.raises(ZetaError, match="an error needs two"):
-        spectra.rigidity(few, np.array([few[-1] / 1.5]))
+        point_statistics.rigidity(few, np.array([few[-1] / 1.5]))
     with pytest.raises(ZetaError, match="blocks of 0"):
-        spectra.bootstrap(np.ones((5, 1)), 0, 10, 0)
+        point_statistics.bootstrap(np.ones((5, 1)), 0, 10, 0)
     with pytest.raises(ZetaError, match="does not tell primes near 1000 apart"):
-        spectra.prime_peaks(np.linspace(100, 200, 100), 1000, 10, 0)
+        point_statistics.prime_peaks(np.linspace(100, 200, 100), 1000, 10, 0)
 
 
 # Theory
 
 
 def test_number_variance_is_that_of_the_sine_kernel():
-    expected = [circular.number_variance(length) for length in LENGTHS]
+    expected = [unitary_ensemble.number_variance(length) for length in LENGTHS]
     np.testing.assert_allclose(GUE.number_variance(LENGTHS), expected, atol=1e-10)
 
 
@@ -167,22 +170,22 @@ def test_rigidity_has_its_known_limits():
     far = np.array([50.0, 200.0])
     asymptotic = (np.log(2 * np.pi * far) + np.euler_gamma - 1.25) / (2 * np.pi**2)
     np.testing.assert_allclose(GUE.rigidity(far), asymptotic, atol=3e-4)
-    found = spectra.rigidity_of(POISSON.number_variance, far)
+    found = point_statistics.rigidity_of(POISSON.number_variance, far)
     np.testing.assert_allclose(found, POISSON.rigidity(far), rtol=1e-10)
 
 
 def test_form_factor_is_the_transform_of_the_pair_correlation():
     tau = np.arange(1, 1000) / 500
-    found = spectra.finite_form_factor(GUE.pair_correlation, tau, 500)
+    found = point_statistics.finite_form_factor(GUE.pair_correlation, tau, 500)
     np.testing.assert_allclose(found, GUE.form_factor(tau), atol=2e-3)
-    assert spectra.finite_form_factor(POISSON.pair_correlation, tau, 8) == pytest.approx(1)
+    assert point_statistics.finite_form_factor(POISSON.pair_correlation, tau, 8) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("beta", "mean"), [(0, 0.3863), (1, 0.5359), (2, 0.6027), (4, 0.6762)])
 def test_ratio_densities(beta, mean):
     """Means of the surmise as published by Atas et al. (2013)."""
     node, weight = np.polynomial.legendre.leggauss(60)
-    r, density = (node + 1) / 2, spectra.ratio_density((node + 1) / 2, beta) / 2
+    r, density = (node + 1) / 2, point_statistics.ratio_density((node + 1) / 2, beta) / 2
     assert weight @ density == pytest.approx(1, abs=1e-12)
     assert weight @ (density * r) == pytest.approx(mean, abs=5e-5)
 
@@ -217,18 +220,22 @@ def test_mean_ratio_of_gue_from_determinants():
 def test_simulations_follow_their_law(name, request):
     points = request.getfixturevalue(name)
     law, other = (GUE, POISSON) if name == "gue" else (POISSON, GUE)
-    variance = spectra.number_variance(points, LENGTHS)
+    variance = point_statistics.number_variance(points, LENGTHS)
     assert_agree(variance, law.number_variance(LENGTHS), 0.03)
-    rigidity = spectra.rigidity(points, LENGTHS)
+    rigidity = point_statistics.rigidity(points, LENGTHS)
     assert_agree(rigidity, law.rigidity(LENGTHS), 0.03)
-    ratio = spectra.mean_ratio(np.diff(points))
+    ratio = point_statistics.mean_ratio(np.diff(points))
     assert_agree(ratio, np.array([law.ratio]), 0.005)
-    pairs = spectra.pair_correlation(points, 3.0)
-    within = spectra.pair_correlation(points, 3.0).x[:, None] + np.linspace(-0.0245, 0.0245, 50)
+    pairs = point_statistics.pair_correlation(points, 3.0)
+    within = point_statistics.pair_correlation(points, 3.0).x[:, None] + np.linspace(
+        -0.0245, 0.0245, 50
+    )
     expected = law.pair_correlation(within).mean(1)
-    assert_all_agree(spectra.Curve(pairs.x[1:], pairs.value[1:], pairs.error[1:]), expected[1:])
-    form = spectra.form_factor(points, 2.0)
-    expected = spectra.finite_form_factor(law.pair_correlation, form.x, 128)
+    assert_all_agree(
+        point_statistics.Curve(pairs.x[1:], pairs.value[1:], pairs.error[1:]), expected[1:]
+    )
+    form = point_statistics.form_factor(points, 2.0)
+    expected = point_statistics.finite_form_factor(law.pair_correlation, form.x, 128)
     assert_all_agree(form, expected)
     for curve, wrong in (
         (variance, other.number_variance(LENGTHS)),
@@ -240,8 +247,8 @@ def test_simulations_follow_their_law(name, request):
 
 
 def test_spacings_of_gue_are_correlated_as_theory_says(gue):
-    found = spectra.autocorrelation(np.diff(gue), 4)
-    expected = circular.spacing_autocorrelation((1, 2, 3, 4))
+    found = point_statistics.autocorrelation(np.diff(gue), 4)
+    expected = unitary_ensemble.spacing_autocorrelation((1, 2, 3, 4))
     assert np.abs((found.value - expected) / found.error).max() < 4
     assert found.error.max() < 0.006
 
@@ -251,15 +258,15 @@ def test_spacings_of_gue_are_correlated_as_theory_says(gue):
 
 def test_the_number_variance_of_zeros_saturates(unfolded):
     lengths = np.array([0.5, 2.0, 5.0, 20.0])
-    found = spectra.number_variance(unfolded, lengths)
-    expected = spectra.zeros_number_variance(lengths, HEIGHT)
+    found = point_statistics.number_variance(unfolded, lengths)
+    expected = point_statistics.zeros_number_variance(lengths, HEIGHT)
     np.testing.assert_allclose(found.value, expected, rtol=0.05)
     assert found.value[-1] < 0.6 * GUE.number_variance(lengths)[-1]
     assert found.error.max() < 0.003
 
 
 def test_all_laws_in_one_table(unfolded):
-    found = spectra.laws(np.diff(unfolded)[:20_000], HEIGHT)
+    found = point_statistics.laws(np.diff(unfolded)[:20_000], HEIGHT)
     assert found.law.nunique() == 7
     assert found[["value", "error", "gue", "poisson"]].notna().to_numpy().all()
     ratio = found[found.law == "ratio"].iloc[0]
@@ -271,8 +278,8 @@ def test_all_laws_in_one_table(unfolded):
 
 
 def test_a_summary_says_which_theory_fits(unfolded):
-    found = spectra.summary(spectra.laws(np.diff(unfolded), HEIGHT))
-    assert set(found) == set(spectra.SAID)
+    found = point_statistics.summary(point_statistics.laws(np.diff(unfolded), HEIGHT))
+    assert set(found) == set(point_statistics.SAID)
     assert found["ratio"]["0"]["value"] == pytest.approx(0.6055, abs=0.005)
     variance = found["number variance"]
     assert variance["misfit"]["zeros"] < 0.1 * variance["misfit"]["gue"]
@@ -283,37 +290,37 @@ def test_a_summary_says_which_theory_fits(unfolded):
 def test_ratios_have_the_density_of_the_surmise(gue, poisson):
     """The surmise is off by up to 0.01 for large matrices."""
     for points, beta in ((gue, 2), (poisson, 0)):
-        found = spectra.ratio_histogram(np.diff(points))
-        expected = spectra.ratio_density(found.x, beta)
+        found = point_statistics.ratio_histogram(np.diff(points))
+        expected = point_statistics.ratio_density(found.x, beta)
         assert np.abs(found.value - expected).max() < 5 * found.error.max() + 0.01
         assert found.value.mean() == pytest.approx(1)
         assert found.error.max() < 0.03
 
 
 def test_zeros_reach_the_plateau_of_one(unfolded):
-    form = spectra.form_factor(unfolded, 2.0)
+    form = point_statistics.form_factor(unfolded, 2.0)
     far = form.value[form.x > 1.2]
     assert far.mean() == pytest.approx(1, abs=0.02)
 
 
 def test_the_primes_stand_in_the_spectrum_as_landau_says(zeros):
-    found = spectra.prime_peaks(zeros, 150, 999, 0)
+    found = point_statistics.prime_peaks(zeros, 150, 999, 0)
     assert found.q.tolist()[:9] == [2, 3, 4, 5, 7, 8, 9, 11, 13] and len(found) == 48
     np.testing.assert_allclose(found.amplitude, found.theory, rtol=1e-4)
     assert np.abs(found.imaginary).max() < 1e-4
     assert (found.p == 1 / 1000).all()
     assert (found.null < 1e-3 * found.theory.abs()).all()
-    assert spectra.peaks_summary(found)["relative"] < 1e-3
-    assert 150 < spectra.told_apart(zeros) < 200
+    assert point_statistics.peaks_summary(found)["relative"] < 1e-3
+    assert 150 < point_statistics.told_apart(zeros) < 200
 
 
 def test_other_points_have_no_peaks_at_primes(poisson, zeros):
     scale = (zeros[-1] - zeros[0]) / poisson[-1]
-    found = spectra.prime_peaks(zeros[0] + scale * poisson, 150, 999, 0)
+    found = point_statistics.prime_peaks(zeros[0] + scale * poisson, 150, 999, 0)
     assert np.abs(found.amplitude - found.theory).mean() > 0.2
     assert 0.35 < found.p.mean() < 0.65 and found.p.min() > 1e-3
 
 
 def test_landaus_formula_at_a_prime_power():
     q, mangoldt = prime_powers(16)
-    assert spectra.landau(q, mangoldt)[2] == pytest.approx(-np.log(2) / 2)
+    assert point_statistics.landau(q, mangoldt)[2] == pytest.approx(-np.log(2) / 2)

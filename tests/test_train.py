@@ -10,12 +10,13 @@ import pytest
 import torch
 from conftest import changed
 
-from zetalib import batches, model, optimizers, train
-from zetalib.distributed import Group
+from zetalib.data.window import Windows
 from zetalib.errors import ZetaError
-from zetalib.memory import Intervention
-from zetalib.model import SpacingMDN
-from zetalib.window import Windows
+from zetalib.network import model
+from zetalib.network.memory import Intervention
+from zetalib.network.model import SpacingMDN
+from zetalib.training import batches, engine, optimizers
+from zetalib.training.distributed import Group
 
 
 def windows(count=60, length=32, seed=0):
@@ -45,7 +46,7 @@ def small(p, **changes):
 
 def run(p, tmp_path, name="run", **changes):
     log = []
-    result = train.train(windows(), *small(p, **changes), tmp_path / name / "train.pt", log.append)
+    result = engine.train(windows(), *small(p, **changes), tmp_path / name / "train.pt", log.append)
     return result, log
 
 
@@ -67,19 +68,19 @@ def test_training_learns_and_is_deterministic(tmp_path, defaults):
 
 def test_the_key_covers_all_that_decides_the_weights(defaults):
     m, memory, losses, t = small(defaults)
-    key = train.run_key(windows(), m, memory, losses, t)
+    key = engine.run_key(windows(), m, memory, losses, t)
     higher = Windows(windows().spacing, windows().n, windows().gamma + 1)
-    assert key == train.run_key(
+    assert key == engine.run_key(
         windows(), m, memory, losses, changed(t, usd_per_hour=3.0, checkpoint_every=9, data="mmap")
     )
     others = [
-        train.run_key(windows(seed=1), m, memory, losses, t),
-        train.run_key(windows(), changed(m, entropy_reg=0.01), memory, losses, t),
-        train.run_key(windows(), m, changed(memory, slots=3), losses, t),
-        train.run_key(windows(), m, memory, changed(losses, drift=0.1), t),
-        train.run_key(windows(), m, memory, losses, changed(t, batch=9)),
-        train.run_key(windows(), m, memory, losses, t, Group(0, 2)),
-        train.run_key(higher, m, memory, losses, t),
+        engine.run_key(windows(seed=1), m, memory, losses, t),
+        engine.run_key(windows(), changed(m, entropy_reg=0.01), memory, losses, t),
+        engine.run_key(windows(), m, changed(memory, slots=3), losses, t),
+        engine.run_key(windows(), m, memory, changed(losses, drift=0.1), t),
+        engine.run_key(windows(), m, memory, losses, changed(t, batch=9)),
+        engine.run_key(windows(), m, memory, losses, t, Group(0, 2)),
+        engine.run_key(higher, m, memory, losses, t),
     ]
     assert len({key, *others}) == 8
 
@@ -92,18 +93,18 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path, defaults):
 
 
 def test_a_finite_loss_with_a_broken_model_stops_too(tmp_path, defaults, monkeypatch):
-    monkeypatch.setattr(train, "mean_nll", lambda *_: float("nan"))
+    monkeypatch.setattr(engine, "mean_nll", lambda *_: float("nan"))
     with pytest.raises(ZetaError, match="the dev NLL is nan at step 10"):
         run(defaults, tmp_path)
 
 
 def test_early_stop_keeps_the_best_weights(tmp_path, defaults, monkeypatch):
     values = iter([0.5, 0.3, 0.4, 0.45, 0.2])
-    monkeypatch.setattr(train, "mean_nll", lambda *_: next(values))
+    monkeypatch.setattr(engine, "mean_nll", lambda *_: next(values))
     result, log = run(defaults, tmp_path, steps=50, patience=2)
     assert (result.steps, result.best_step, result.best_nll) == (40, 20, 0.3)
     assert any("early stop" in line for line in log)
-    monkeypatch.setattr(train, "mean_nll", lambda *_: 0.0)
+    monkeypatch.setattr(engine, "mean_nll", lambda *_: 0.0)
     upto, _ = run(defaults, tmp_path, "short", steps=50, eval_every=20, patience=1)
     assert same(result.model, upto.model)
 
@@ -115,7 +116,7 @@ def test_dev_windows_are_the_top_of_those_given_and_not_trained_on(tmp_path, def
     plain, _ = run(defaults, tmp_path, "plain")
     poisoned = windows()
     poisoned.spacing[48:] = 7.0
-    other = train.train(poisoned, *small(defaults), tmp_path / "x.pt", lambda _: None)
+    other = engine.train(poisoned, *small(defaults), tmp_path / "x.pt", lambda _: None)
     assert [p.train_nll for p in plain.curve] == [p.train_nll for p in other.curve]
     with pytest.raises(ZetaError, match="of 1 training windows 0 are skipped and 1 are dev: none"):
         batches.split_dev(windows(1), t)
@@ -128,7 +129,7 @@ def test_the_lowest_windows_can_be_left_out(tmp_path, defaults):
     plain, _ = run(defaults, tmp_path, "plain", skip_lowest=0.5)
     poisoned = windows()
     poisoned.spacing[:30] = 7.0
-    other = train.train(
+    other = engine.train(
         poisoned, *small(defaults, skip_lowest=0.5), tmp_path / "x.pt", lambda _: None
     )
     assert same(plain.model, other.model)
@@ -160,14 +161,14 @@ def test_shifted_windows_are_cut_anew_each_epoch_and_stay_inside(defaults):
 def test_a_batch_is_what_its_starts_say(tmp_path, defaults, monkeypatch):
     """Training sees the record's spacings from each start on, nothing of the dev slice."""
     seen = []
-    forward = train.SpacingMDN.forward
+    forward = engine.SpacingMDN.forward
 
     def spy(self, spacing, height, **options):
         if self.training:
             seen.append(spacing.cpu())
         return forward(self, spacing, height, **options)
 
-    monkeypatch.setattr(train.SpacingMDN, "forward", spy)
+    monkeypatch.setattr(engine.SpacingMDN, "forward", spy)
     run(defaults, tmp_path, shift=True, steps=5, warmup=1)
     record = windows().spacing[:48].flatten().float()
     *_, t = small(defaults, shift=True, steps=5, warmup=1)
@@ -221,12 +222,12 @@ def test_what_was_seen_too_often_is_said_less_surely(tmp_path, defaults):
     spread = float(found.model.spread)
     _, dev = batches.split_dev(windows(), small(defaults, **changes)[3])
     cpu = torch.device("cpu")
-    before, after = (train.mean_nll(r.model, dev, cpu) for r in (bare, found))
+    before, after = (engine.mean_nll(r.model, dev, cpu) for r in (bare, found))
     assert spread != 1 and after < before
     assert any(f"sigma x {spread:.4f}" in line for line in log)
     for other in (0.9, 1.1):
         found.model.spread.fill_(other * spread)
-        assert train.mean_nll(found.model, dev, cpu) > after
+        assert engine.mean_nll(found.model, dev, cpu) > after
     model.save(found.model, tmp_path / "model")
     assert model.load(tmp_path / "model").spread == found.model.spread
 
@@ -238,7 +239,7 @@ def test_a_budget_of_the_cores_does_not_count_waiting(tmp_path, defaults):
         waits.append(time.sleep(0.3))
 
     chosen = small(defaults, max_minutes=0.01, clock="cpu", eval_every=20)
-    result = train.train(windows(), *chosen, tmp_path / "train.pt", print, wait)
+    result = engine.train(windows(), *chosen, tmp_path / "train.pt", print, wait)
     assert 0.6 <= result.seconds < time.monotonic() - began - 0.3 * len(waits) + 0.1
 
 
@@ -300,7 +301,7 @@ def test_the_average_is_what_is_evaluated_and_returned(tmp_path, defaults):
     assert not same(last.model, mean.model)
     assert [p.train_nll for p in last.curve] == [p.train_nll for p in mean.curve]
     _, dev = batches.split_dev(windows(), small(defaults)[-1])
-    assert train.mean_nll(mean.model, dev, torch.device("cpu")) == mean.best_nll
+    assert engine.mean_nll(mean.model, dev, torch.device("cpu")) == mean.best_nll
 
 
 MEMORIES = [
@@ -368,7 +369,7 @@ def test_memory_parameters_move_at_their_own_rate(defaults):
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, defaults):
     with pytest.raises(ZetaError, match="8 is no multiple of 3 processes x 1 parts"):
-        train.train(windows(), *small(defaults), tmp_path / "x.pt", group=Group(0, 3))
+        engine.train(windows(), *small(defaults), tmp_path / "x.pt", group=Group(0, 3))
 
 
 def test_compiled_training_is_eager_training_up_to_rounding(tmp_path, defaults):
@@ -381,7 +382,7 @@ def test_an_old_gpu_is_not_compiled_for(defaults, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     model, log = torch.nn.Linear(1, 1), []
     p = changed(defaults.train, compile=True)
-    assert train.compiled(model, p, torch.device("cuda"), log.append) is model
+    assert engine.compiled(model, p, torch.device("cuda"), log.append) is model
     assert "below compute capability 8.0" in log[0]
 
 
@@ -399,12 +400,12 @@ def test_log_lines_are_those_of_the_reference(tmp_path, defaults):
 
 def test_curve_and_summary_hold_no_clock(tmp_path, defaults):
     result, _ = run(defaults, tmp_path)
-    header = train.curve_csv(result).splitlines()[0]
+    header = engine.curve_csv(result).splitlines()[0]
     assert header == "step,tokens,train_nll,dev_nll,lr"
-    timed = train.timed_curve_csv(result).splitlines()
+    timed = engine.timed_curve_csv(result).splitlines()
     assert timed[0] == header + ",seconds" and len(timed) == 5
     assert 0 < result.curve[0].seconds < result.curve[-1].seconds <= result.seconds
-    assert set(train.summary(result)) == {
+    assert set(engine.summary(result)) == {
         "dev_nll",
         "best_step",
         "steps",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zetalib import trajectories
+from zetalib.scoring import trajectories
 
 TRAJECTORIES, STEPS = 200, 300
 

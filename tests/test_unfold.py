@@ -8,12 +8,14 @@ from conftest import PLATT, synthetic_blocks, write_folder
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from zetalib import manifest, platt, tables, unfold, zeros
+from zetalib.archive import codec, manifest
+from zetalib.data import decode, parquet_folders, unfold
 from zetalib.errors import ZetaError
+from zetalib.theory import zeta
 
 
 def paths(folder):
-    return [part.path for part in tables.parts(folder)]
+    return [part.path for part in parquet_folders.parts(folder)]
 
 
 def exact_spacing(gamma, gap):
@@ -29,7 +31,7 @@ def test_variant_b_loses_no_digits_at_any_height(height):
     rng = np.random.default_rng(0)
     gap = rng.uniform(0.01, 3, 200) * 2 * np.pi / np.log(height)
     gamma = np.full(200, height)
-    found = unfold.spacings(gamma, gap)
+    found = zeta.spacings(gamma, gap)
     exact = np.array([exact_spacing(g, d) for g, d in zip(gamma, gap, strict=True)])
     assert np.max(np.abs(found / exact - 1)) < 2e-15
 
@@ -44,7 +46,7 @@ def test_the_naive_formula_would_not_pass():
 def test_variant_a():
     gamma, gap = np.array([100.0, 1e6]), np.array([2.0, 0.5])
     expected = gap * np.log(gamma) / (2 * np.pi)
-    assert unfold.spacings(gamma, gap, "A").tolist() == expected.tolist()
+    assert zeta.spacings(gamma, gap, "A").tolist() == expected.tolist()
 
 
 def whole_array(x):
@@ -121,13 +123,13 @@ def test_folder_drops_the_last_zero_and_keeps_ranks(tmp_path):
     raw.mkdir()
     (raw / "zeros_14.dat").write_bytes(PLATT.read_bytes())
     manifest.write(raw, "test")
-    zeros.decode_folder(raw, tmp_path / "zeros")
+    decode.decode_folder(raw, tmp_path / "zeros")
     found = unfold.unfold_folder(tmp_path / "zeros", tmp_path / "spacings").statistics()
     (path,) = paths(tmp_path / "spacings")
     table = pq.read_table(path)
     assert table["n"].to_pylist() == list(range(1, 4520))
-    _, gamma, gap = platt.decode_file(PLATT, None)
-    assert table["spacing"].to_numpy().tolist() == unfold.spacings(gamma[:-1], gap[:-1]).tolist()
+    _, gamma, gap = codec.decode_file(PLATT, None)
+    assert table["spacing"].to_numpy().tolist() == zeta.spacings(gamma[:-1], gap[:-1]).tolist()
     assert found["count"] == 4519
     assert found["mean"] == pytest.approx(1, abs=1e-3) and -0.4 < found["acf1"] < -0.3
 
@@ -140,7 +142,7 @@ def contents(folder):
 def decoded(tmp_path):
     blocks = synthetic_blocks(5, (14.0, 100.0, 200.0, 300.0))
     raw = write_folder(tmp_path / "raw", {14.0: blocks[:1], 100.0: blocks[1:2], 200.0: blocks[2:]})
-    zeros.decode_folder(raw, tmp_path / "zeros")
+    decode.decode_folder(raw, tmp_path / "zeros")
     return tmp_path / "zeros"
 
 
@@ -148,10 +150,10 @@ def test_only_files_whose_zeros_changed_are_unfolded_again(decoded, tmp_path, mo
     raw, out = tmp_path / "raw", tmp_path / "spacings"
     unfold.unfold_folder(decoded, out)
     added = synthetic_blocks(6, (300.0, 400.0), n0=60)
-    (raw / "zeros_300.dat").write_bytes(platt.encode(added))
+    (raw / "zeros_300.dat").write_bytes(codec.encode(added))
     manifest.write(raw, "test")
-    zeros.decode_folder(raw, decoded)
-    unfolded, spacings = [], unfold.spacings
+    decode.decode_folder(raw, decoded)
+    unfolded, spacings = [], zeta.spacings
 
     def watched(gamma, *rest):
         unfolded.append(gamma[0])
@@ -168,7 +170,7 @@ def test_only_files_whose_zeros_changed_are_unfolded_again(decoded, tmp_path, mo
 
 
 def test_a_decoded_folder_that_is_not_whole_is_refused(decoded, tmp_path):
-    (decoded / tables.INDEX).unlink()
+    (decoded / parquet_folders.INDEX).unlink()
     with pytest.raises(ZetaError, match=r"zeros: the data set is not whole.*dvc repro"):
         unfold.unfold_folder(decoded, tmp_path / "spacings")
     assert not (tmp_path / "spacings").exists()
@@ -178,19 +180,19 @@ def test_a_spacing_that_is_not_one_is_named_and_the_output_not_whole(decoded, tm
     path = decoded / "zeros_100.parquet"
     table = pq.read_table(path).to_pydict()
     table["gap"][3] = -1.0
-    rows = zeros.pa.table(table, schema=zeros.SCHEMA)
-    index = tables.parts(decoded)
-    with tables.rebuilding(decoded) as parts:
-        with tables.writing(path, zeros.SCHEMA, "another") as writer:
+    rows = decode.pa.table(table, schema=decode.SCHEMA)
+    index = parquet_folders.parts(decoded)
+    with parquet_folders.rebuilding(decoded) as parts:
+        with parquet_folders.writing(path, decode.SCHEMA, "another") as writer:
             writer.write_table(rows)
-        parts += [tables.whole(part.path) for part in index]
+        parts += [parquet_folders.whole(part.path) for part in index]
     with pytest.raises(ZetaError, match=r"zeros_100\.parquet: spacing -.* zero of rank 24 at t = "):
         unfold.unfold_folder(decoded, tmp_path / "spacings")
-    assert not (tmp_path / "spacings" / tables.INDEX).exists()
+    assert not (tmp_path / "spacings" / parquet_folders.INDEX).exists()
 
 
 def test_a_single_zero_has_no_spacing(tmp_path):
     raw = write_folder(tmp_path / "raw", {14.0: synthetic_blocks(1, (14.0, 20.0), per_block=1)})
-    zeros.decode_folder(raw, tmp_path / "zeros")
+    decode.decode_folder(raw, tmp_path / "zeros")
     with pytest.raises(ZetaError, match="no two zeros, so no spacing"):
         unfold.unfold_folder(tmp_path / "zeros", tmp_path / "spacings")

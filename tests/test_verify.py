@@ -11,12 +11,15 @@ from conftest import PLATT, changed, write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zetalib import fixed, platt, siegel, sources, tables, unfold, verify, zeros
+from zetalib.archive import codec, fixed_point
+from zetalib.archive.codec import Block, Header
+from zetalib.data import decode, parquet_folders, unfold, verify
+from zetalib.data.verify import Fault
 from zetalib.errors import ZetaError
-from zetalib.platt import Block, Header
-from zetalib.verify import Fault
+from zetalib.sources import download, riemann_siegel
+from zetalib.theory import zeta
 
-TRUE = platt.decode_file(PLATT, None)[1]  # LMFDB's first 4520 zeros
+TRUE = codec.decode_file(PLATT, None)[1]  # LMFDB's first 4520 zeros
 
 
 def density(t):
@@ -50,7 +53,7 @@ def test_counting_alone_finds_any_zero_too_many_within_a_few_ranks(rank, beyond)
 
 @pytest.fixture(scope="module")
 def known():
-    return siegel.stretch(*next(siegel.pieces_from(3000.0)))
+    return riemann_siegel.stretch(*next(riemann_siegel.pieces_from(3000.0)))
 
 
 def test_recomputing_names_the_fault(known):
@@ -90,7 +93,7 @@ def test_faults_read_as_sentences():
 
 def test_cells_of_the_surmise_sum_to_one_and_have_its_mean():
     edges = np.linspace(0, 10, 2001)
-    cells = verify.surmise(edges)
+    cells = zeta.surmise_mass(edges)
     assert cells.sum() == pytest.approx(1)
     assert (cells * (edges[1:] + edges[:-1]) / 2).sum() == pytest.approx(1, abs=1e-5)
 
@@ -101,10 +104,12 @@ def test_cells_of_the_surmise_sum_to_one_and_have_its_mean():
 @pytest.fixture(scope="module")
 def archive_zeros():
     """Zeros up to 9200 as exact heights, by the source `siegel`; those below 5000 are LMFDB's."""
-    low = np.concatenate([b.heights for b in platt.read_blocks(PLATT)])
-    parts = [siegel.stretch(lo, hi) for lo, hi in siegel.pieces([5000.0, 7100.0, 9200.0])]
-    high = [fixed.above(float(p.lo), p.offset) for p in parts]
-    return fixed.to_ints(np.vstack([low, *high]))
+    low = np.concatenate([b.heights for b in codec.read_blocks(PLATT)])
+    parts = [
+        riemann_siegel.stretch(lo, hi) for lo, hi in riemann_siegel.pieces([5000.0, 7100.0, 9200.0])
+    ]
+    high = [fixed_point.above(float(p.lo), p.offset) for p in parts]
+    return fixed_point.to_ints(np.vstack([low, *high]))
 
 
 BOUNDS = {14.0: (14.0, 5000.0), 5000.0: (5000.0, 7100.0, 9200.0)}
@@ -118,10 +123,10 @@ def verified(folder, heights, defaults, monkeypatch=None, zeta=True, **changes):
         for t0, t1 in itertools.pairwise(bounds):
             inside = [h for h in heights if t0 * 2**101 < h <= t1 * 2**101]
             block = Header(t0, t1, n, n + len(inside), 0)
-            files[name].append(Block(block, fixed.from_ints(inside)))
+            files[name].append(Block(block, fixed_point.from_ints(inside)))
             n += len(inside)
     write_folder(folder / "raw", files)
-    zeros.decode_folder(folder / "raw", folder / "zeros")
+    decode.decode_folder(folder / "raw", folder / "zeros")
     unfold.unfold_folder(folder / "zeros", folder / "spacings")
     params = changed(defaults.verify, **changes)
     return verify.verify_folders(
@@ -131,7 +136,7 @@ def verified(folder, heights, defaults, monkeypatch=None, zeta=True, **changes):
 
 @pytest.fixture(params=[1 << 19, 1000], ids=["one row group", "many"])
 def groups(request, monkeypatch):
-    monkeypatch.setattr(tables, "ROWS", request.param)
+    monkeypatch.setattr(parquet_folders, "ROWS", request.param)
 
 
 def test_the_true_table_passes(tmp_path, archive_zeros, defaults, groups):
@@ -144,9 +149,9 @@ def test_the_true_table_passes(tmp_path, archive_zeros, defaults, groups):
     assert set(plots) == {"density", "stationarity", "autocorrelation", "s_of_t"}
     spacing = np.concatenate(
         [
-            tables.read_group(p.path, g, ["spacing"])["spacing"].to_numpy()
-            for p in tables.parts(tmp_path / "spacings")
-            for g in range(len(tables.groups(p.path)))
+            parquet_folders.read_group(p.path, g, ["spacing"])["spacing"].to_numpy()
+            for p in parquet_folders.parts(tmp_path / "spacings")
+            for g in range(len(parquet_folders.groups(p.path)))
         ]
     )
     assert len(plots["stationarity"]) == 10
@@ -202,8 +207,11 @@ def test_a_share_of_the_zeros_is_recomputed(tmp_path, archive_zeros, defaults):
 
 def test_a_small_share_still_looks_into_every_file(tmp_path, archive_zeros, defaults):
     metrics, _ = verified(tmp_path, archive_zeros, defaults, recompute=1e-9)
-    low, high = siegel.pieces([14.0, 5000.0])[0], siegel.pieces([5000.0, 7100.0, 9200.0])[0]
-    expected = sum(len(siegel.stretch(*piece).offset) for piece in (low, high))
+    low, high = (
+        riemann_siegel.pieces([14.0, 5000.0])[0],
+        riemann_siegel.pieces([5000.0, 7100.0, 9200.0])[0],
+    )
+    expected = sum(len(riemann_siegel.stretch(*piece).offset) for piece in (low, high))
     assert metrics["recomputed"]["zeros"] == expected
 
 
@@ -226,7 +234,7 @@ def test_spacings_of_other_zeros_are_refused(tmp_path, archive_zeros, defaults):
 def test_too_few_zeros_are_refused(tmp_path, archive_zeros, defaults, count):
     files = {14.0: [_block(archive_zeros[:count])]}
     write_folder(tmp_path / "raw", files)
-    zeros.decode_folder(tmp_path / "raw", tmp_path / "zeros")
+    decode.decode_folder(tmp_path / "raw", tmp_path / "zeros")
     unfold.unfold_folder(tmp_path / "zeros", tmp_path / "spacings")
     with pytest.raises(ZetaError, match=f"{count - 1} spacings are too few to verify.*121 zeros"):
         verify.verify_folders(
@@ -235,12 +243,12 @@ def test_too_few_zeros_are_refused(tmp_path, archive_zeros, defaults, count):
 
 
 def _block(heights):
-    return Block(Header(14.0, 400.0, 0, len(heights), 0), fixed.from_ints(heights))
+    return Block(Header(14.0, 400.0, 0, len(heights), 0), fixed_point.from_ints(heights))
 
 
 def test_the_fewest_zeros_pass(tmp_path, archive_zeros, defaults):
     write_folder(tmp_path / "raw", {14.0: [_block(archive_zeros[:121])]})
-    zeros.decode_folder(tmp_path / "raw", tmp_path / "zeros")
+    decode.decode_folder(tmp_path / "raw", tmp_path / "zeros")
     unfold.unfold_folder(tmp_path / "zeros", tmp_path / "spacings")
     metrics, _ = verify.verify_folders(
         tmp_path / "zeros", tmp_path / "spacings", defaults.verify, zeta=True, val_fraction=0.1
@@ -254,8 +262,8 @@ def test_a_spacing_out_of_bounds_is_named(tmp_path, archive_zeros, defaults):
 
 
 def test_points_that_are_not_zeros_pass_as_a_control_only(tmp_path, defaults):
-    sources.fetch(changed(defaults.download, source="poisson", max_zeros=9000), tmp_path / "raw")
-    zeros.decode_folder(tmp_path / "raw", tmp_path / "zeros")
+    download.fetch(changed(defaults.download, source="poisson", max_zeros=9000), tmp_path / "raw")
+    decode.decode_folder(tmp_path / "raw", tmp_path / "zeros")
     unfold.unfold_folder(tmp_path / "zeros", tmp_path / "spacings")
     folders = tmp_path / "zeros", tmp_path / "spacings"
     metrics, plots = verify.verify_folders(*folders, defaults.verify, zeta=False, val_fraction=0.1)
@@ -267,13 +275,14 @@ def test_points_that_are_not_zeros_pass_as_a_control_only(tmp_path, defaults):
 def spoil(path, change):
     """Rewrite a decoded file with its columns changed, as no stage of ours would."""
     table = pa.concat_tables(
-        tables.read_group(path, k, ["n", "gamma", "gap"]) for k in range(len(tables.groups(path)))
+        parquet_folders.read_group(path, k, ["n", "gamma", "gap"])
+        for k in range(len(parquet_folders.groups(path)))
     )
     columns = {name: table[name].to_numpy().copy() for name in table.column_names}
     change(columns)
-    with tables.writing(path, zeros.SCHEMA, "spoilt") as writer:
+    with parquet_folders.writing(path, decode.SCHEMA, "spoilt") as writer:
         arrays = [pa.array(c, from_pandas=True) for c in columns.values()]
-        writer.write_table(pa.table(arrays, schema=zeros.SCHEMA))
+        writer.write_table(pa.table(arrays, schema=decode.SCHEMA))
 
 
 @pytest.mark.parametrize(
@@ -303,15 +312,15 @@ def test_order_is_checked(tmp_path, archive_zeros, defaults, column, value, said
 @pytest.fixture(scope="module")
 def far_spacings():
     """Unfolded spacings of 4096 true zeros near t = 10^9, to be laid anywhere; S at the first."""
-    found = siegel.stretch(*next(siegel.pieces_from(1e9)))
+    found = riemann_siegel.stretch(*next(riemann_siegel.pieces_from(1e9)))
     gamma, gap = found.lo + found.offset[:4096], np.diff(found.offset[:4097])
-    s = found.before + 0.5 - siegel.count_smooth(gamma[:1])[0]
-    return unfold.spacings(gamma, gap), float(s)
+    s = found.before + 0.5 - riemann_siegel.count_smooth(gamma[:1])[0]
+    return zeta.spacings(gamma, gap), float(s)
 
 
 def first_zero(height, s):
     """Rank and height of a zero near `height` at which S is `s`."""
-    count = siegel.count_smooth_exactly(height)
+    count = riemann_siegel.count_smooth_exactly(height)
     rank = round(count + Decimal(s + 0.5))
     return rank, height + float(rank - Decimal(s + 0.5) - count) / density(height)
 
@@ -327,13 +336,13 @@ def laid(folder, far, height, drop=(), twice=(), cuts=(), off=0):
         offset = np.insert(offset, k + 1, offset[k] + 0.3 * (offset[k + 1] - offset[k]))
     gamma, gap = height + offset, np.append(np.diff(offset), np.nan)
     n = first_rank + np.arange(len(gamma))
-    with tables.rebuilding(folder / "zeros") as parts:
+    with parquet_folders.rebuilding(folder / "zeros") as parts:
         for start, stop in itertools.pairwise([0, *cuts, len(n)]):
             path = folder / "zeros" / f"zeros_{start}.parquet"
             arrays = [pa.array(c[start:stop], from_pandas=True) for c in (n, gamma, gap)]
-            with tables.writing(path, zeros.SCHEMA, "laid") as writer:
-                writer.write_table(pa.table(arrays, schema=zeros.SCHEMA))
-            parts.append(tables.Part(path, stop - start, "laid"))
+            with parquet_folders.writing(path, decode.SCHEMA, "laid") as writer:
+                writer.write_table(pa.table(arrays, schema=decode.SCHEMA))
+            parts.append(parquet_folders.Part(path, stop - start, "laid"))
     unfold.unfold_folder(folder / "zeros", folder / "spacings")
     return folder / "zeros", folder / "spacings"
 
@@ -352,7 +361,7 @@ def no_tables(monkeypatch):
         raise AssertionError("tables of the sum were made")
 
     for name in ("_turns", "stretch", "z_grid"):
-        monkeypatch.setattr(siegel, name, refuse)
+        monkeypatch.setattr(riemann_siegel, name, refuse)
 
 
 HEIGHTS = [2e12, 1e14, 1e15, 144176897509546973538.0, 1.3709199099319953e21]
@@ -432,4 +441,4 @@ def test_a_gap_that_is_missing_inside_is_refused(tmp_path, archive_zeros, defaul
 
 def test_the_exact_count_is_the_plain_one():
     for t in (20.0, 1e4, 1e9):
-        assert float(siegel.count_smooth_exactly(t)) == pytest.approx(float(siegel.count_smooth(np.array([t]))[0]), abs=1e-5)  # fmt: skip
+        assert float(riemann_siegel.count_smooth_exactly(t)) == pytest.approx(float(riemann_siegel.count_smooth(np.array([t]))[0]), abs=1e-5)  # fmt: skip

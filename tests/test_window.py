@@ -9,7 +9,8 @@ import pytest
 import torch
 from conftest import changed
 
-from zetalib import compute, tables, window
+from zetalib import compute
+from zetalib.data import parquet_folders, window
 from zetalib.errors import ZetaError
 from zetalib.params import Compute
 
@@ -34,14 +35,14 @@ def write_spacings(folder, columns, cuts, rows=None):
     """A data set of spacings, cut into files at `cuts`, with row groups of `rows`."""
     table = pa.table(dict(zip(("n", "gamma", "spacing"), columns, strict=True)))
     bounds = [0, *cuts, len(table)]
-    with tables.rebuilding(folder) as parts:
+    with parquet_folders.rebuilding(folder) as parts:
         for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
             path = folder / f"zeros_{14 + start + k}.parquet"
-            with tables.writing(path, table.schema, "") as writer:
+            with parquet_folders.writing(path, table.schema, "") as writer:
                 piece = table.slice(start, stop - start)
                 for at in range(0, len(piece), rows or len(table)):
                     writer.write_table(piece.slice(at, rows))
-            parts.append(tables.whole(path))
+            parts.append(parquet_folders.whole(path))
     return folder
 
 
@@ -98,7 +99,7 @@ def test_too_few_windows_are_refused(tmp_path, defaults):
 
 def test_spacings_that_are_not_whole_are_refused(tmp_path, defaults):
     write_spacings(tmp_path / "spacings", record(2000), [])
-    (tmp_path / "spacings" / tables.INDEX).unlink()
+    (tmp_path / "spacings" / parquet_folders.INDEX).unlink()
     with pytest.raises(ZetaError, match="the data set is not whole"):
         window.window_folder(tmp_path / "spacings", tmp_path / "windows", defaults.window)
 

@@ -8,13 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import synthetic_blocks, write_folder
 
-from zetalib import fixed, manifest, platt, tables, zeros
+from zetalib.archive import codec, fixed_point, manifest
+from zetalib.archive.codec import Block, Header
+from zetalib.data import decode, parquet_folders
 from zetalib.errors import ZetaError
-from zetalib.platt import Block, Header
 
 
 def paths(folder):
-    return [part.path for part in tables.parts(folder)]
+    return [part.path for part in parquet_folders.parts(folder)]
 
 
 @pytest.fixture
@@ -24,12 +25,12 @@ def raw(tmp_path):
 
 
 def test_gaps_are_exact_over_the_whole_folder(raw, tmp_path):
-    assert zeros.decode_folder(raw, tmp_path / "zeros") == 80
+    assert decode.decode_folder(raw, tmp_path / "zeros") == 80
     exact = [
         z
-        for path in platt.numeric_order(raw)
-        for block in platt.read_blocks(path)
-        for z in fixed.to_ints(block.heights)
+        for path in codec.numeric_order(raw)
+        for block in codec.read_blocks(path)
+        for z in fixed_point.to_ints(block.heights)
     ]
     tables = [pq.read_table(path) for path in paths(tmp_path / "zeros")]
     n, gamma, gap = (
@@ -43,18 +44,18 @@ def test_gaps_are_exact_over_the_whole_folder(raw, tmp_path):
 
 def test_a_file_without_zeros_does_not_break_the_gap(tmp_path):
     a, b = synthetic_blocks(6, (14.0, 20.0)), synthetic_blocks(7, (21.0, 27.0), n0=20)
-    empty = [Block(Header(20.0, 21.0, 20, 20, 0), fixed.from_ints([]))]
+    empty = [Block(Header(20.0, 21.0, 20, 20, 0), fixed_point.from_ints([]))]
     raw = write_folder(tmp_path / "raw", {14.0: a, 20.0: empty, 21.0: b})
-    assert zeros.decode_folder(raw, tmp_path / "zeros") == 40
+    assert decode.decode_folder(raw, tmp_path / "zeros") == 40
     last = pq.read_table(tmp_path / "zeros" / "zeros_14.parquet")["gap"][-1].as_py()
-    expected = fixed.to_ints(b[0].heights)[0] - fixed.to_ints(a[0].heights)[-1]
+    expected = fixed_point.to_ints(b[0].heights)[0] - fixed_point.to_ints(a[0].heights)[-1]
     assert last == expected / 2**101
 
 
 def refused(raw, tmp_path, match, **options):
     with pytest.raises(ZetaError, match=match):
-        zeros.decode_folder(raw, tmp_path / "zeros", **options)
-    assert not (tmp_path / "zeros" / tables.INDEX).exists(), "does not look whole"
+        decode.decode_folder(raw, tmp_path / "zeros", **options)
+    assert not (tmp_path / "zeros" / parquet_folders.INDEX).exists(), "does not look whole"
     assert not list(tmp_path.rglob(".*partial")), "no half-written output"
 
 
@@ -64,7 +65,7 @@ def test_garbage_is_reported_or_refused_as_asked(raw, tmp_path, capsys):
     path.write_bytes(path.read_bytes() + b"x" * 77)
     manifest.write(raw, "test")
     refused(raw, tmp_path, rf"zeros_200\.dat at byte {size}: 77 bytes after", garbage="refuse")
-    assert zeros.decode_folder(raw, tmp_path / "zeros") == 80
+    assert decode.decode_folder(raw, tmp_path / "zeros") == 80
     assert "77 bytes of garbage after the last block, ignored" in capsys.readouterr().out
 
 
@@ -74,7 +75,7 @@ def test_a_file_lost_since_the_download_is_named(raw, tmp_path):
 
 
 def test_a_file_of_another_source_is_named(raw, tmp_path):
-    (raw / "zeros_400.dat").write_bytes(platt.encode(synthetic_blocks(1, (400.0, 500.0), n0=80)))
+    (raw / "zeros_400.dat").write_bytes(codec.encode(synthetic_blocks(1, (400.0, 500.0), n0=80)))
     refused(raw, tmp_path, r"zeros_400\.dat: the manifest does not know this file")
 
 
@@ -108,7 +109,7 @@ def test_a_zero_distance_leaves_nothing_behind(raw, tmp_path):
 
 def test_decoding_twice_gives_the_same_bytes(raw, tmp_path):
     for name in ("one", "two"):
-        zeros.decode_folder(raw, tmp_path / name)
+        decode.decode_folder(raw, tmp_path / name)
     for path in paths(tmp_path / "one"):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
@@ -118,21 +119,21 @@ def contents(folder):
 
 
 def test_row_groups_are_runs_of_blocks_with_exact_gaps_between_them(raw, tmp_path, monkeypatch):
-    zeros.decode_folder(raw, tmp_path / "one")
-    monkeypatch.setattr(tables, "ROWS", 20)
-    zeros.decode_folder(raw, tmp_path / "many")
-    assert tables.groups(tmp_path / "one" / "zeros_14.parquet") == [40]
-    assert tables.groups(tmp_path / "many" / "zeros_14.parquet") == [20, 20]
+    decode.decode_folder(raw, tmp_path / "one")
+    monkeypatch.setattr(parquet_folders, "ROWS", 20)
+    decode.decode_folder(raw, tmp_path / "many")
+    assert parquet_folders.groups(tmp_path / "one" / "zeros_14.parquet") == [40]
+    assert parquet_folders.groups(tmp_path / "many" / "zeros_14.parquet") == [20, 20]
     for path in paths(tmp_path / "one"):
         assert pq.read_table(path).equals(pq.read_table(tmp_path / "many" / path.name))
 
 
 @pytest.mark.parametrize("zeros_in_it", [(0,), (7,), (3, 0, 4), (0, 0, 9, 1)])
 def test_runs_leave_out_no_block_with_zeros(zeros_in_it, monkeypatch):
-    monkeypatch.setattr(tables, "ROWS", 4)
+    monkeypatch.setattr(parquet_folders, "ROWS", 4)
     ends = list(itertools.accumulate(zeros_in_it, initial=0))
     headers = [Header(0.0, 1.0, a, b, 0) for a, b in itertools.pairwise(ends)]
-    runs = [headers[a:b] for a, b in zeros._runs(headers)]
+    runs = [headers[a:b] for a, b in decode._runs(headers)]
     assert sum(run[-1].n1 - run[0].n0 for run in runs) == sum(zeros_in_it)
     assert all(run[-1].n1 - run[0].n0 <= 4 or sum(h.n1 > h.n0 for h in run) == 1 for run in runs)
     assert [h for run in runs for h in run if h.n1 > h.n0] == [h for h in headers if h.n1 > h.n0]
@@ -141,33 +142,33 @@ def test_runs_leave_out_no_block_with_zeros(zeros_in_it, monkeypatch):
 def test_only_new_files_and_the_one_before_are_decoded_again(raw, tmp_path, monkeypatch, capsys):
     new = raw / "zeros_400.dat"
     blocks = synthetic_blocks(9, (400.0, 500.0), n0=80)
-    zeros.decode_folder(raw, tmp_path / "zeros")
+    decode.decode_folder(raw, tmp_path / "zeros")
     before = contents(tmp_path / "zeros")
-    new.write_bytes(platt.encode(blocks))
+    new.write_bytes(codec.encode(blocks))
     manifest.write(raw, "test")
-    decoded, decode_run = [], platt.decode_run
+    decoded, decode_run = [], codec.decode_run
 
     def watched(path, *rest):
         decoded.append(path.name)
         return decode_run(path, *rest)
 
-    monkeypatch.setattr(platt, "decode_run", watched)
-    assert zeros.decode_folder(raw, tmp_path / "zeros") == 100
+    monkeypatch.setattr(codec, "decode_run", watched)
+    assert decode.decode_folder(raw, tmp_path / "zeros") == 100
     assert decoded == ["zeros_300.dat", "zeros_400.dat"]
     assert capsys.readouterr().out.count("kept") == 2
-    zeros.decode_folder(raw, tmp_path / "fresh")
+    decode.decode_folder(raw, tmp_path / "fresh")
     assert contents(tmp_path / "zeros") == contents(tmp_path / "fresh")
     # And back: the file is gone, its neighbour ends in a null again.
     new.unlink()
     manifest.write(raw, "test")
-    zeros.decode_folder(raw, tmp_path / "zeros")
+    decode.decode_folder(raw, tmp_path / "zeros")
     assert contents(tmp_path / "zeros") == before
 
 
 def test_a_kept_file_is_not_touched_and_a_read_only_link_not_written_through(raw, tmp_path):
     """As DVC may leave them: links into its cache."""
     out, cache = tmp_path / "zeros", tmp_path / "cache"
-    zeros.decode_folder(raw, out)
+    decode.decode_folder(raw, out)
     cache.mkdir()
     for k, path in enumerate(sorted(out.iterdir())):
         path.rename(cache / path.name)
@@ -175,16 +176,16 @@ def test_a_kept_file_is_not_touched_and_a_read_only_link_not_written_through(raw
         path.symlink_to(cache / path.name) if k % 2 else path.hardlink_to(cache / path.name)
     cached = contents(cache)
     blocks = synthetic_blocks(8, (200.0, 300.0), n0=40)
-    (raw / "zeros_200.dat").write_bytes(platt.encode(blocks))
+    (raw / "zeros_200.dat").write_bytes(codec.encode(blocks))
     manifest.write(raw, "test")
-    zeros.decode_folder(raw, out)
+    decode.decode_folder(raw, out)
     assert contents(cache) == cached
-    zeros.decode_folder(raw, tmp_path / "fresh")
+    decode.decode_folder(raw, tmp_path / "fresh")
     assert contents(out) == contents(tmp_path / "fresh") != cached
 
 
 def test_a_file_changed_behind_the_manifest_is_not_taken_for_done(raw, tmp_path):
-    zeros.decode_folder(raw, tmp_path / "zeros")
+    decode.decode_folder(raw, tmp_path / "zeros")
     path = raw / "zeros_300.dat"
     content = bytearray(path.read_bytes())
     content[40] ^= 1  # the lowest bit of a distance: nothing but the md5 can tell
@@ -193,36 +194,40 @@ def test_a_file_changed_behind_the_manifest_is_not_taken_for_done(raw, tmp_path)
 
 
 def test_other_code_decodes_everything_anew(raw, tmp_path, monkeypatch, capsys):
-    zeros.decode_folder(raw, tmp_path / "zeros")
-    monkeypatch.setattr(zeros, "_CODE", "later")
-    zeros.decode_folder(raw, tmp_path / "zeros")
+    decode.decode_folder(raw, tmp_path / "zeros")
+    monkeypatch.setattr(decode, "_CODE", "later")
+    decode.decode_folder(raw, tmp_path / "zeros")
     assert "kept" not in capsys.readouterr().out
 
 
 def test_a_worker_with_other_code_is_refused(raw, tmp_path):
     with pytest.raises(ZetaError, match="a Dask worker runs other code"):
-        zeros.decode(raw / "zeros_14.dat", [], None, "", tmp_path / "x.parquet", "older")
+        decode.decode(raw / "zeros_14.dat", [], None, "", tmp_path / "x.parquet", "older")
 
 
 def test_what_a_crash_leaves_is_cleared_away_and_what_it_finished_is_kept(raw, tmp_path, capsys):
-    zeros.decode_folder(raw, tmp_path / "fresh")
-    zeros.decode_folder(raw, out := tmp_path / "zeros")
-    (out / tables.INDEX).unlink()
+    decode.decode_folder(raw, tmp_path / "fresh")
+    decode.decode_folder(raw, out := tmp_path / "zeros")
+    (out / parquet_folders.INDEX).unlink()
     (out / "zeros_200.parquet").unlink()
     (out / "zeros_14.parquet").write_bytes((out / "zeros_14.parquet").read_bytes()[:-9])
     (out / ".zeros_200.parquet.0123.partial").write_bytes(b"half")
     capsys.readouterr()
-    zeros.decode_folder(raw, out)
+    decode.decode_folder(raw, out)
     assert contents(out) == contents(tmp_path / "fresh")
     assert capsys.readouterr().out.count("kept") == 1
 
 
 def test_a_data_set_that_is_not_whole_is_refused(raw, tmp_path):
-    zeros.decode_folder(raw, out := tmp_path / "zeros")
+    decode.decode_folder(raw, out := tmp_path / "zeros")
     whole = contents(out)
     for name, content, match in [
-        (tables.INDEX, None, "the data set is not whole: no good _index.json"),
-        (tables.INDEX, b'{"files": [{}]}', "the data set is not whole: no good _index.json"),
+        (parquet_folders.INDEX, None, "the data set is not whole: no good _index.json"),
+        (
+            parquet_folders.INDEX,
+            b'{"files": [{}]}',
+            "the data set is not whole: no good _index.json",
+        ),
         ("zeros_300.parquet", None, r"zeros_300\.parquet: missing, and _index\.json names it"),
         ("zeros_300.parquet", b"PAR1", r"zeros_300\.parquet: .* of another size"),
         ("zeros_400.parquet", b"PAR1", r"zeros_400\.parquet: .* unknown there"),
@@ -231,22 +236,22 @@ def test_a_data_set_that_is_not_whole_is_refused(raw, tmp_path):
         if content is not None:
             (out / name).write_bytes(content)
         with pytest.raises(ZetaError, match=match):
-            tables.parts(out)
+            parquet_folders.parts(out)
         (out / name).unlink(missing_ok=True)
         if name in whole:
             (out / name).write_bytes(whole[name])
-    assert [part.rows for part in tables.parts(out)] == [40, 20, 20]
+    assert [part.rows for part in parquet_folders.parts(out)] == [40, 20, 20]
 
 
 def test_a_flipped_bit_in_the_data_is_found_on_reading(raw, tmp_path):
-    zeros.decode_folder(raw, tmp_path / "zeros")
+    decode.decode_folder(raw, tmp_path / "zeros")
     path = tmp_path / "zeros" / "zeros_14.parquet"
     content = bytearray(path.read_bytes())
     column = pq.read_metadata(path).row_group(0).column(1)
     content[column.data_page_offset + column.total_compressed_size - 5] ^= 8
     path.write_bytes(content)
     with pytest.raises(ZetaError, match=r"zeros_14\.parquet: damaged in row group 0"):
-        tables.read_group(path, 0, ["gamma"])
+        parquet_folders.read_group(path, 0, ["gamma"])
 
 
 def test_a_data_set_is_read_by_others_as_a_folder(raw, tmp_path):
@@ -254,11 +259,11 @@ def test_a_data_set_is_read_by_others_as_a_folder(raw, tmp_path):
     import pandas as pd
     import pyarrow.dataset as ds
 
-    from zetalib import unfold
+    from zetalib.data import unfold
 
-    count = zeros.decode_folder(raw, out := tmp_path / "zeros")
+    count = decode.decode_folder(raw, out := tmp_path / "zeros")
     (out / "index.json").write_text("{}")
-    zeros.decode_folder(raw, out)
+    decode.decode_folder(raw, out)
     assert sorted(p.name for p in out.iterdir() if p.suffix != ".parquet") == ["_index.json"]
     unfold.unfold_folder(out, tmp_path / "spacings")
     for folder, rows, columns in (

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from zetalib.errors import ZetaError
 from zetalib.params import Compute
 
@@ -112,3 +114,9 @@ def _say(event: tuple[float, Any]) -> None:
     _, what = event
     if isinstance(what, dict) and what.get("action") == "remove-worker":
         print(f"worker {what['worker']} is gone; what it was at is done again", flush=True)
+
+
+def map_threads(calls: Iterable[tuple[Any, ...]], function: Callable[..., Any]) -> list[Any]:
+    """Call `function` with each of `calls` on all cores; for kernels, which hold no lock."""
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda arguments: function(*arguments), calls))

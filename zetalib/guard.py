@@ -120,13 +120,13 @@ def check_outputs(keeping: Iterable[Path] = ()) -> None:
 def _written(folder: Path) -> Callable[[Path], bool]:
     """Whether a file in an output folder is one that a stage wrote."""
     if folder == Path("data/raw"):
-        from zetalib import manifest
+        from zetalib.archive import manifest
 
         return manifest.ours(folder)
     if folder in PERSISTENT:
-        from zetalib import tables
+        from zetalib.data import parquet_folders
 
-        return tables.is_ours
+        return parquet_folders.is_ours
     return lambda path: path.parent == folder and path.name in FILES[folder]
 
 

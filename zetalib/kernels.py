@@ -76,7 +76,7 @@ class _ByContent(_CacheLocator):  # type: ignore[misc]
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> _ByContent | None:
-        ours = Path(py_file).resolve().parent == Path(__file__).resolve().parent
+        ours = provenance.PACKAGE in Path(py_file).resolve().parents
         return cls(py_func, py_file) if ours else None
 
     def ensure_cache_path(self) -> None:

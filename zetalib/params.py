@@ -160,7 +160,7 @@ class Window(Section):
 
 
 class Invert(Section):
-    """For which windows the zeros are solved as an inverse problem (zetalib.inversion)."""
+    """For which windows the zeros are solved as an inverse problem (zetalib.inverse.solver)."""
 
     solve: bool  # false: for none
     skip_lowest: Annotated[float, Field(ge=0, lt=1)]  # of the training windows, not solved

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent
-# What they hold decides no number: values of parameters are ingredients of every key themselves.
-NO_NUMBERS = frozenset({"params", "errors", "atomic", "provenance", "__init__"})
+# What they do decides no number: values of parameters are ingredients of every key themselves.
+NO_NUMBERS = frozenset(
+    {"params", "errors", "atomic", "provenance", "compute", "kernels", "command", "__init__"}
+)
 
 
 def key(*ingredients: Any) -> str:

@@ -1,0 +1,66 @@
+"""The rooms of the library, and the one direction imports go in: docs/architecture.md."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+LIBRARY = sorted((ROOT / "zetalib").rglob("*.py"))
+DOORS = {"guard.py"}  # of the front: they open on rooms
+
+
+def levels() -> dict[str, int]:
+    """The level of each room, as the page states the direction."""
+    (line,) = re.findall(r"^    (theory, .*)$", PAGE, re.MULTILINE)
+    steps = re.sub(r"[^a-z, >]", "", line).split(">")
+    return {room: k for k, step in enumerate(steps) for room in re.findall(r"[a-z]+", step)}
+
+
+def imported(path: Path) -> set[str]:
+    """Rooms and modules of the front that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "zetalib":
+            room = node.module.split(".")[1:2]
+            found |= set(room) if room else {alias.name for alias in node.names}
+        if isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("zetalib.")}
+    return found
+
+
+def test_the_page_fits_a_screen_and_names_every_room():
+    assert len(PAGE.splitlines()) <= 50
+    rooms = {path.parent.name for path in LIBRARY if path.parent.name != "zetalib"}
+    assert set(levels()) - {"pipeline"} == rooms
+    for room in rooms:
+        assert f"`{room}/`" in PAGE
+
+
+def test_the_page_names_every_module_where_it_is():
+    for path in LIBRARY:
+        if path.name != "__init__.py":
+            room = path.parent.name if path.parent.name != "zetalib" else "zetalib"
+            (row,) = re.findall(rf"^\| `{room}/` \|.*$", PAGE, re.MULTILINE)
+            assert re.search(rf"\b{path.stem}\b", row), path
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: str(p.relative_to(ROOT / "zetalib")))
+def test_imports_go_in_the_direction_that_the_page_states(path):
+    level = levels()
+    front = {p.stem for p in (ROOT / "zetalib").glob("*.py")}
+    here = path.parent.name
+    for name in imported(path) - {here}:
+        if name in front:
+            continue  # the front's own modules stand below every room
+        if here == "zetalib":
+            assert path.name in DOORS, f"{path.name} of the front imports the room {name}"
+        else:
+            assert level[name] < level[here], f"{here}/{path.name} imports {name}"
+
+
+def test_the_library_imports_no_stage():
+    for path in LIBRARY:
+        assert not re.search(r"^\s*(from|import) pipeline", path.read_text(), re.MULTILINE), path
