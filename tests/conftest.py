@@ -16,7 +16,7 @@ settings.register_profile("zetalib", deadline=None, derandomize=True)
 settings.load_profile("zetalib")
 
 
-FIRST = ["pipeline", "train", "params", "results", "diagnostics", "dvc_experiments"]
+FIRST = ["whole_graph", "engine", "params", "results", "diagnostics", "dvc_experiments"]
 
 
 def pytest_collection_modifyitems(items):

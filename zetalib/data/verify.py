@@ -32,7 +32,6 @@ from zetalib import shares
 from zetalib.data import parquet_folders
 from zetalib.data.parquet_folders import Map, Part
 from zetalib.data.unfold import BINS, BINS_PER_SPACING, MAX_LAG, Accumulator
-
 from zetalib.errors import ZetaError
 from zetalib.params import Verify
 from zetalib.sources import riemann_siegel

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import ROOT, changed
 from ruamel.yaml import YAML
-from test_train import leave_torch_as_it_was, small, windows  # noqa: F401
+from test_engine import leave_torch_as_it_was, small, windows  # noqa: F401
 
 from zetalib import params
 from zetalib.data.window import save_tensors

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 from conftest import ROOT, changed
-from test_train import MEMORIES, leave_torch_as_it_was, run, same, small, windows  # noqa: F401
+from test_engine import MEMORIES, leave_torch_as_it_was, run, same, small, windows  # noqa: F401
 
 from zetalib.network import model
 from zetalib.reports import experiments

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from zetalib import provenance
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -54,7 +54,7 @@ def test_what_is_left_out_decides_no_number():
     """Looked at by hand; what joins them is to be looked at, too."""
     front = {path.stem for path in (ROOT / "zetalib").glob("*.py")}
     assert front - provenance.NO_NUMBERS == {"guard", "shares"}
-    assert provenance.NO_NUMBERS <= front
+    assert front >= provenance.NO_NUMBERS
 
 
 def test_a_baseline_reruns_what_shows_its_numbers_alone():

@@ -13,7 +13,7 @@ from conftest import changed
 from test_causality import HEIGHTS, LENGTH, POSITIONS, alterations, moved, network, spacings
 from test_distributed import TORCHRUN, workspace
 from test_distributed import run as launched
-from test_train import leave_torch_as_it_was, run, same, small, windows  # noqa: F401
+from test_engine import leave_torch_as_it_was, run, same, small, windows  # noqa: F401
 
 from zetalib.forecasting.decoding import Decoder
 from zetalib.forecasting.forecasts import next_spacing
