@@ -45,10 +45,24 @@ shutil.copyfile("zeros_14.dat", raw / "zeros_14.dat")
 manifest.write(raw, "directory")
 """
 SLOW = """\
-import os, pathlib, time
+import os, pathlib, signal, time
 for name in ("data/model", "metrics"):
     pathlib.Path(name).mkdir(exist_ok=True)
 pathlib.Path("running").write_text(str(os.getpid()))
+text = pathlib.Path("params.yaml").read_text()
+weights = pathlib.Path("data/model/weights.safetensors")
+if pathlib.Path("fail").exists():
+    raise SystemExit("it fails")
+if "seed: 12" in text:
+    weights.write_text("half")
+    raise SystemExit("it fails")
+if "seed: 14" in text:
+    def slowly(*_):
+        time.sleep(1.5)
+        pathlib.Path("metrics/train.json").write_text('{"cut off": 1}')
+        raise SystemExit(1)
+    signal.signal(signal.SIGTERM, slowly)
+    time.sleep(60)
 if "seed: 5" in pathlib.Path("params.yaml").read_text():
     time.sleep(60)
 if "seed: 7" in pathlib.Path("params.yaml").read_text():
@@ -154,6 +168,7 @@ def content(folder):
         (["exp", "run", "--set-par", "train.lr=-1"], "train.lr: .* got -1"),
         (["exp", "run", "--que", "-S", "./params.yaml:train.lr=-1"], "train.lr: .* got -1"),
         (["experiments", "run", "-S", "download.directory=~/platt"], "'download.directory=\"~/pl"),
+        (["exp", "run", "-S", "evaluate.contexts.0=-5"], "evaluate.contexts.0: .* got -5"),
     ],
 )
 def test_a_refused_parameter_touches_nothing_and_queues_nothing(repository, arguments, message):
@@ -223,6 +238,119 @@ def test_no_applied_experiment_deletes_a_users_file(repository):
         before = content(repository)
         assert MINE[0] in guarded(repository, "exp", "apply", "other", status=1)
         assert content(repository) == before
+
+
+@pytest.mark.parametrize("folder", ["data/raw", "data/model"])
+def test_a_linked_output_folder_is_looked_into(repository, tmp_path, folder):
+    shutil.move(repository / folder, tmp_path / "disk")
+    (repository / folder).symlink_to(tmp_path / "disk")
+    (tmp_path / "disk/mine.txt").write_text("precious")
+    try:
+        said = guarded(repository, "exp", "run", *EXPERIMENTS[2], status=1)
+        assert f"{folder}/mine.txt: this file is not one" in said
+        assert (tmp_path / "disk/mine.txt").read_text() == "precious"
+    finally:
+        (tmp_path / "disk/mine.txt").unlink()
+        (repository / folder).unlink()
+        shutil.move(tmp_path / "disk", repository / folder)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", ".zeros_7.dat.partial"])
+def test_what_is_called_like_ours_in_a_folder_of_the_user_is_the_users(repository, name):
+    with users_file(repository / "data/raw/mine" / name):
+        said = guarded(repository, "exp", "run", *EXPERIMENTS[2], status=1)
+        assert said.startswith(f"error: data/raw/mine/{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["exp", "run", "-S", "train.seed=13"], 0),
+        (["exp", "run", "-S", "train.seed=6"], 255),
+        (["repro", "-f", "train"], 0),
+    ],
+)
+def test_weights_of_the_users_own_are_kept(repository, arguments, status):
+    """They have a name of ours and are in no cache: nothing says whose they are."""
+    path = repository / WEIGHTS
+    path.write_text("my own")
+    said = guarded(repository, *arguments, status=status)
+    (kept,) = list((repository / "data").rglob("kept/*/data/model/*")) or [path]
+    assert kept.read_text() == "my own"
+    if status:
+        assert kept == path and "The workspace is as it was" in said
+    else:
+        assert f"{WEIGHTS} was not in DVC's cache: kept as data/kept/" in said
+        assert path.read_text() == "weights"
+    shutil.rmtree(repository / "data/kept", ignore_errors=True)
+    run(repository, "git", "checkout", "-q", ".")
+    run(repository, "dvc", "checkout", "-q", "--force")
+
+
+def test_an_output_that_is_gone_is_back_where_nothing_else_has_changed(repository):
+    """The stage fails under the same parameters: no file of git's has changed."""
+    before = content(repository)
+    (repository / "fail").touch()
+    try:
+        said = guarded(repository, "exp", "run", "-f", "-s", "train", status=255)
+    finally:
+        (repository / "fail").unlink()
+    assert "The workspace is as it was" in said and content(repository) == before
+
+
+def test_a_download_of_before_the_first_lock_survives_a_failure(repository, tmp_path):
+    run(tmp_path, "git", "clone", "-q", str(repository), "clone")
+    clone = tmp_path / "clone"
+    (clone / "dvc.lock").unlink()
+    shutil.rmtree(clone / "metrics")
+    commit(clone, "nothing locked")
+    subprocess.run([sys.executable, "source.py"], cwd=clone, env=environment(), check=True)
+    guarded(clone, "exp", "run", "-S", "train.seed=6", status=255)
+    assert (clone / "data/raw/zeros_14.dat").is_file()
+
+
+def test_a_half_written_output_is_replaced_by_what_there_was(repository):
+    before = content(repository)
+    guarded(repository, "exp", "run", "-S", "train.seed=12", status=255)
+    assert content(repository) == before
+
+
+@pytest.mark.parametrize(
+    "left", ["data/model/.weights.safetensors.partial", "data/raw/.1ktlusAbkIiHOQAR8jQq4A.tmp"]
+)
+def test_what_killed_stages_and_dvc_leave_hinders_nothing(repository, left):
+    (repository / left).write_text("half")
+    guarded(repository, "exp", "run", "-S", "train.seed=8")
+    run(repository, "git", "checkout", "-q", ".")
+    run(repository, "dvc", "checkout", "-q", "--force")
+
+
+def test_a_target_is_not_refused_for_what_it_does_not_touch(repository):
+    with users_file(repository / MINE[2]):
+        guarded(repository, "repro", "download")
+
+
+def test_a_stage_that_takes_its_time_to_end_is_waited_for(repository):
+    before = content(repository)
+    process, stage = started(repository, 14)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)  # again, while it is being put back
+    said, _ = process.communicate(timeout=60)
+    time.sleep(2)
+    assert content(repository) == before, said
+    assert not alive(stage)
+
+
+def test_a_graph_that_cannot_be_read_is_dvcs_to_tell(repository):
+    graph = repository / "dvc.yaml"
+    good = graph.read_text()
+    try:
+        for bad in ("stages: [", "a: 1\n"):
+            graph.write_text(bad)
+            assert "Traceback" not in guarded(repository, "repro", status=255)
+    finally:
+        graph.write_text(good)
 
 
 def test_a_file_of_ours_that_the_user_replaced_stays(repository):
@@ -334,7 +462,9 @@ def test_what_says_no_parameter_of_ours_is_not_looked_at():
     said = ["a.b=1", "c=2", "other.yaml:d=3", "params.yaml:e=4:5", "../params.yaml:f=6"]
     assert guard.overrides(said, ROOT, ROOT) == ["a.b=1", "c=2", "e=4:5"]
     assert guard.overrides(said, ROOT / "docs", ROOT) == ["f=6"]
-    guard.check(["train.lr=0.001", "download.table=null"], ROOT / "params.yaml")
+    for right in ("train.lr=0.001", "download.table=null", "train={lr: 0.002}"):
+        guard.check([right], ROOT / "params.yaml")
+    guard.check(["train.warmup=${train.eval_every}"], ROOT / "params.yaml")
     with pytest.raises(ZetaError, match="Nothing was run"):
         guard.check(["=="], ROOT / "params.yaml")
 

@@ -1,25 +1,26 @@
-"""The command `dvc`, with what it would lose checked before, and put back afterwards.
+"""The command `dvc`, with what it would lose looked at before, and put back afterwards.
 
 DVC writes `-S` into params.yaml and removes the outputs of a stage before the stage runs, so a
 parameter that the stage refuses costs the outputs, a file of the user's in an output folder is
 deleted, and an experiment that is cut off leaves the workspace half way. It has no hook before
 that, and outputs that persist would do without its run cache. So `make setup` puts this in the
 place of `.venv/bin/dvc`: it looks at `repro`, `exp run` and `exp apply`, hands everything over
-unchanged, and when an experiment in the workspace does not end well puts params.yaml, dvc.lock,
-metrics and plots back and has DVC check out the rest.
+unchanged, and when an experiment in the workspace does not end well puts back what there was.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from ruamel.yaml import YAML
 
 from zetalib import atomic, params
 from zetalib.errors import ZetaError
@@ -27,8 +28,12 @@ from zetalib.errors import ZetaError
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from dvc.output import Output
+    from dvc.repo import Repo
+
 LOCK = Path("dvc.lock")
 GRAPH = Path("dvc.yaml")
+KEPT = Path("data/kept")  # what would be lost is linked there
 SPLITS = ("train", "calibration", "val")
 # The files of an output folder whose stage does not tell its own by what they hold.
 FILES = {
@@ -38,6 +43,9 @@ FILES = {
     Path("data/formulas"): {"formulas.csv", "formulas.json"},
 }
 PERSISTENT = {Path("data/raw"), Path("data/zeros"), Path("data/spacings")}  # `persist` in dvc.yaml
+_NAMES = re.compile(r"zeros_\d+\.(dat|parquet)|manifest\.json|_index\.json")  # in those
+_LEFT_BY_DVC = re.compile(r"\.[\w-]{20,}\.tmp")  # where it was killed as it brought a file
+_WAIT = 10.0  # seconds, for a stage that has been told to end
 
 
 def overrides(said: Iterable[str], here: Path, root: Path) -> list[str]:
@@ -54,9 +62,7 @@ def overrides(said: Iterable[str], here: Path, root: Path) -> list[str]:
 
     ours = (root / params.PARAMS_FILE).resolve()
     by_file = to_path_overrides(said)
-    return [
-        text for file, texts in by_file.items() if (here / file).resolve() == ours for text in texts
-    ]
+    return [o for file, found in by_file.items() if (here / file).resolve() == ours for o in found]
 
 
 def check(said: Sequence[str] = (), path: Path = params.PARAMS_FILE) -> None:
@@ -73,16 +79,13 @@ def check(said: Sequence[str] = (), path: Path = params.PARAMS_FILE) -> None:
         return
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import get_hydra_sweeps
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     try:
         for combination in get_hydra_sweeps({str(path): said}):
-            changed = _copied(content)
-            for override in OverridesParser.create().parse_overrides(combination[str(path)]):
-                _put(changed, override)
-            params.check(changed, path)
-    except (DvcException, HydraException) as error:
+            params.check(_overridden(content, combination[str(path)]), path)
+    except (DvcException, HydraException, OmegaConfBaseException) as error:
         home = [text for text in said if "=~" in text]
         problem = " ".join(str(error).split())
         remedy = "Nothing was run; write key=value."
@@ -92,33 +95,66 @@ def check(said: Sequence[str] = (), path: Path = params.PARAMS_FILE) -> None:
         raise ZetaError("--set-param", problem, remedy) from None
 
 
-def check_outputs(keeping: Iterable[Path] = ()) -> None:
-    """Check that output folders hold nothing but what stages wrote, whole or not.
+def _overridden(content: Any, said: Sequence[str]) -> Any:
+    """Parameters as DVC would make them of overrides, but for keys there are none of: `check`'s."""
+    from dvc.utils.collections import to_omegaconf
+    from dvc.utils.hydra import to_hydra_overrides
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from omegaconf import OmegaConf
 
-    Parameters
-    ----------
-    keeping : iterable of path
-        Output folders that the command leaves to their stages, which look for themselves.
+    config = OmegaConf.create(to_omegaconf(content), flags={"allow_objects": True})
+    ConfigLoaderImpl._apply_overrides_to_config(to_hydra_overrides(said), config)
+    return OmegaConf.to_object(config)
+
+
+def check_outputs(repo: Repo, outs: Iterable[Output]) -> list[Path]:
+    """Check that outputs hold nothing but what stages wrote, whole or not.
+
+    Returns
+    -------
+    list of Path
+        Files under our names that are not in DVC's cache: a killed run's, or the user's own.
 
     Raises
     ------
     ZetaError
         Naming the first file that DVC would delete and nobody could bring back.
     """
-    for folder in (*PERSISTENT, *FILES):
-        if folder not in keeping and folder.is_dir() and not folder.is_symlink():
-            written = _written(folder)
-            for path in sorted(folder.rglob("*")):
-                # What a link leads to stays where it is.
-                if path.is_file() and not path.is_symlink() and not written(path):
-                    problem = (
-                        "this file is not one that the pipeline wrote, and DVC would delete it"
-                    )
-                    raise ZetaError(path, problem, "Move it elsewhere, then run it again.")
+    loose = []
+    for out in outs:
+        path = Path(out.def_path)
+        if path.is_file() and not path.is_symlink():
+            loose += [path] if not _cached(repo, path) else []
+        if path.is_dir():
+            loose += _check_folder(repo, path)
+    return loose
+
+
+def _check_folder(repo: Repo, folder: Path) -> list[Path]:
+    written = _written(folder)
+    loose = []
+    for path in sorted(folder.rglob("*")):
+        # What a link leads to stays where it is.
+        if not path.is_file() or path.is_symlink():
+            continue
+        direct = path.parent == folder
+        if direct and folder in FILES and path.name in FILES[folder]:
+            loose += [path] if not _cached(repo, path) else []
+        elif not (
+            direct
+            and (
+                _LEFT_BY_DVC.fullmatch(path.name)
+                or (_NAMES.fullmatch(path.name) and _cached(repo, path))
+                or written(path)
+            )
+        ):
+            problem = "this file is not one that the pipeline wrote, and DVC would delete it"
+            raise ZetaError(path, problem, "Move it elsewhere, then run it again.")
+    return loose
 
 
 def _written(folder: Path) -> Callable[[Path], bool]:
-    """Whether a file in an output folder is one that a stage wrote."""
+    """Whether a file right in an output folder is one that a stage wrote."""
     if folder == Path("data/raw"):
         from zetalib.archive import manifest
 
@@ -127,65 +163,106 @@ def _written(folder: Path) -> Callable[[Path], bool]:
         from zetalib.data import parquet_folders
 
         return parquet_folders.is_ours
-    return lambda path: path.parent == folder and path.name in FILES[folder]
+    half = {f".{name}.partial" for name in FILES.get(folder, ())}
+    return lambda path: path.name in half
 
 
-def _copied(tree: Any) -> Any:
-    return {k: _copied(v) for k, v in tree.items()} if isinstance(tree, dict) else tree
+def _cached(repo: Repo, path: Path) -> bool:
+    """Whether the content of a file is in DVC's cache; DVC remembers what it has hashed."""
+    from dvc.fs import localfs
+    from dvc_data.hashfile.hash import hash_file
+
+    _, found = hash_file(str(path.absolute()), localfs, "md5", state=repo.state)
+    return bool(repo.cache.local.exists(found.value))
 
 
-def _put(tree: Any, override: Any) -> None:
-    """Apply one override of Hydra (`a.b=1`, `+a.b=1`, `~a.b`)."""
-    *above, last = override.key_or_group.split(".")
-    for key in above:
-        tree = tree.setdefault(key, {})
-        if not isinstance(tree, dict):
-            return  # DVC will say so
-    if override.is_delete():
-        tree.pop(last, None)
-    else:
-        tree[last] = _plain(override.value())
+def _touched(repo: Repo, asked: Namespace, kind: str) -> list[Output]:
+    """Outputs that a command may remove."""
+    stages = set(repo.index.stages)
+    wide = ("pipeline", "all_pipelines", "downstream", "force_downstream", "recursive", "glob")
+    if kind == "repro" and asked.targets and not any(getattr(asked, w, False) for w in wide):
+        import networkx
 
-
-def _plain(value: Any) -> Any:
-    """A value as YAML will read it back: Hydra quotes some strings."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return value if isinstance(value, bool | int | float | None) else str(value)
+        with suppress(Exception):  # DVC will say so
+            asked_for = [stage for target in asked.targets for stage in repo.stage.collect(target)]
+            graph = repo.index.graph
+            stages = {s for a in asked_for for s in {a, *networkx.descendants(graph, a)}}
+    outs = [out for stage in stages for out in stage.outs if out.use_cache]
+    return [out for out in outs if kind != "repro" or not out.persist]
 
 
 class Kept:
-    """params.yaml, dvc.lock and the outputs that git keeps, as they were."""
+    """params.yaml, dvc.lock and the outputs, as they were.
 
-    def __init__(self) -> None:
-        stages = YAML(typ="safe").load(GRAPH.read_text())["stages"].values()
-        outs = [
-            out for s in stages for kind in ("outs", "plots", "metrics") for out in s.get(kind, [])
-        ]
-        tracked = [
-            Path(path)
-            for out in outs
-            if isinstance(out, dict)
-            for path, settings in out.items()
-            if not settings.get("cache", True)
-        ]
+    Parameters
+    ----------
+    repo : of the current folder
+    loose : files that are nowhere else: they are linked to a folder of `KEPT`
+    """
+
+    def __init__(self, repo: Repo, loose: Sequence[Path]) -> None:
+        outs = list(repo.index.outs)
+        tracked = [Path(out.def_path) for out in outs if not out.use_cache]
         files = [params.PARAMS_FILE, LOCK, *tracked]
         self._content = {path: path.read_bytes() if path.is_file() else None for path in files}
+        there = [out for out in outs if out.use_cache and out.hash_info and out.exists]
+        self._locked = {
+            persist: [out.def_path for out in there if out.persist == persist]
+            for persist in (True, False)
+        }
+        self._stashed = _stashed()
+        place = KEPT / time.strftime("%Y%m%d-%H%M%S")
+        self.aside = {path: place / path for path in loose}
+        for path, copy in self.aside.items():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                copy.hardlink_to(path)
+            except FileExistsError:
+                pass  # of this second, and the same file
+            except OSError:
+                shutil.copy2(path, copy)
 
-    def put_back(self) -> list[Path]:
-        """Write back what has changed; the files it was."""
-        changed = []
+    def forget_unchanged(self) -> dict[Path, Path]:
+        """Remove links to files that are still there; what is left."""
+        for path, copy in list(self.aside.items()):
+            if path.is_file() and copy.samefile(path):
+                del self.aside[path]
+                copy.unlink()
+                for folder in copy.parents:
+                    if folder == KEPT.parent or any(folder.iterdir()):
+                        break
+                    folder.rmdir()
+        return self.aside
+
+    def put_back(self) -> str:
+        """Make everything what it was; what could not be, or was changed besides."""
+        from dvc.cli import main
+
         for path, content in self._content.items():
             now = path.read_bytes() if path.is_file() else None
             if now != content:
-                changed.append(path)
                 if content is None:
                     path.unlink()
                 else:
                     atomic.write_bytes(path, content)
-        return changed
+        left = 0
+        for persist, paths in self._locked.items():
+            # What was there before is in the cache or aside; downloads may take hours: not forced.
+            force = [] if persist else ["--force"]
+            left |= int(main(["checkout", "--quiet", *force, *paths])) if paths else 0
+        for path, copy in self.aside.items():
+            if not (path.is_file() and copy.samefile(path)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.unlink(missing_ok=True)
+                path.hardlink_to(copy)
+        if _stashed() != self._stashed:
+            return "Changes that were not committed are in `git stash list`: `git stash pop`."
+        return "For the rest: `dvc checkout --force`, then `dvc repro`." if left else ""
+
+
+def _stashed() -> int:
+    done = subprocess.run(["git", "stash", "list"], capture_output=True, check=False)
+    return done.stdout.count(b"\n")
 
 
 @contextmanager
@@ -198,8 +275,13 @@ def _ending_children() -> Iterator[None]:
     def end(number: int, _frame: Any) -> None:
         import psutil
 
-        for child in psutil.Process().children(recursive=True):
-            child.terminate()
+        children = psutil.Process().children(recursive=True)
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.terminate()
+        for child in psutil.wait_procs(children, timeout=_WAIT)[1]:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         raise KeyboardInterrupt
 
     heard = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
@@ -211,84 +293,100 @@ def _ending_children() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hear no signal for some seconds: the workspace is being put back."""
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {s: signal.signal(s, signal.SIG_IGN) for s in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run `dvc` with these arguments; its exit status, or 1 if they are refused."""
     from dvc.cli import DvcParserError, main, parse_args
-    from dvc.commands.experiments.apply import CmdExperimentsApply
-    from dvc.commands.experiments.run import CmdExperimentsRun
-    from dvc.commands.repro import CmdRepro
 
     try:
         asked = parse_args(list(arguments))
     except DvcParserError:
         return 254  # as DVC, which has said why
-    of = next(
-        (c for c in (CmdExperimentsRun, CmdExperimentsApply, CmdRepro) if asked.func is c), None
-    )
-    root = _root(Path(asked.cd))
-    if root is None or of is None or getattr(asked, "run_all", False):
-        with _ending_children():
-            return int(main(list(arguments)))
-    elsewhere = getattr(asked, "queue", False) or getattr(asked, "tmp_dir", False)
-    try:
-        _check(asked, root, () if of is not CmdRepro else PERSISTENT, elsewhere)
-    except ZetaError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    if of is not CmdExperimentsRun or elsewhere or asked.dry:
-        with _ending_children():
-            return int(main(list(arguments)))
-    with chdir(root):
-        kept = Kept()
+    kind, root = _kind(asked), _root(Path(asked.cd))
+    kept = None
+    if root is not None and kind and not getattr(asked, "run_all", False):
+        try:
+            kept = _prepare(asked, kind, root)
+        except ZetaError as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 1
     status = 1
-    try:
-        with _ending_children():
+    with _ending_children():
+        if kept is None or root is None:
+            return int(main(list(arguments)))
+        try:
             status = int(main(list(arguments)))
-    except KeyboardInterrupt:
-        status = 128 + signal.SIGINT
-    finally:
-        if status:
-            with chdir(root):
-                _undo(kept)
+        except KeyboardInterrupt:
+            status = 128 + signal.SIGINT
+        finally:
+            with _undisturbed(), chdir(root):
+                if status and kind == "exp run":
+                    left = kept.put_back()
+                    text = "The workspace is as it was before this experiment."
+                    said = f"params.yaml, dvc.lock, metrics and plots are as they were. {left}"
+                    print(said if left else text, file=sys.stderr)
+                for path, copy in kept.forget_unchanged().items():
+                    print(f"{path} was not in DVC's cache: kept as {copy}", file=sys.stderr)
     return status
+
+
+def _kind(asked: Namespace) -> str:
+    """Which of the commands that remove outputs it is; "" for others."""
+    from dvc.commands.experiments.apply import CmdExperimentsApply
+    from dvc.commands.experiments.run import CmdExperimentsRun
+    from dvc.commands.repro import CmdRepro
+
+    kinds = {CmdRepro: "repro", CmdExperimentsRun: "exp run", CmdExperimentsApply: "exp apply"}
+    return kinds.get(asked.func, "")
 
 
 def _root(folder: Path) -> Path | None:
     """The folder of this project's graph, `folder` or one above it."""
     for above in (folder.resolve(), *folder.resolve().parents):
         if (above / ".dvc").is_dir():
-            return (
-                above
-                if (above / GRAPH).is_file() and (above / params.PARAMS_FILE).is_file()
-                else None
-            )
+            ours = (above / GRAPH).is_file() and (above / params.PARAMS_FILE).is_file()
+            return above if ours else None
     return None
 
 
-def _check(asked: Namespace, root: Path, keeping: Iterable[Path], elsewhere: bool) -> None:
-    """Check the parameters of a command and, if it runs in the workspace, what it would delete."""
+def _prepare(asked: Namespace, kind: str, root: Path) -> Kept | None:
+    """Check what a command would do; what to put back where it runs in the workspace.
+
+    Raises
+    ------
+    ZetaError
+        If its parameters make no sense or it would delete a user's file.
+    """
     if not os.access(root, os.W_OK):
         raise ZetaError(root, "this checkout cannot be written to", "Clone it elsewhere.")
-    said = overrides(getattr(asked, "set_param", None) or [], Path(asked.cd), root)
-    with chdir(root):
-        if hasattr(asked, "targets"):  # not where an experiment is applied
+    if kind != "exp apply":
+        said = overrides(getattr(asked, "set_param", None) or [], Path(asked.cd), root)
+        with chdir(root):
             check(said)
-        if not elsewhere and not getattr(asked, "dry", False):
-            check_outputs(keeping)
+    if any(getattr(asked, name, False) for name in ("queue", "tmp_dir", "dry")):
+        return None
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
 
-
-def _undo(kept: Kept) -> None:
-    """Bring the workspace back to what it was before an experiment, and say so in a line."""
-    from dvc.cli import main
-
-    if not kept.put_back():
-        return
-    left = int(main(["checkout", "--quiet"]))
-    text = "The workspace is as it was before this experiment; what it finished is in DVC's cache."
-    if left:
-        text = "params.yaml, dvc.lock, metrics and plots are as they were before this experiment; "
-        text += "for the rest: `dvc checkout --force`, then `dvc repro`."
-    print(text, file=sys.stderr)
+    here = Path(asked.cd).resolve()
+    try:
+        with chdir(here), Repo(str(root)) as repo:
+            outs = _touched(repo, asked, kind)
+            with chdir(root):
+                return Kept(repo, check_outputs(repo, outs))
+    except DvcException:
+        return None  # DVC will say so itself
 
 
 def command() -> None:

@@ -110,9 +110,11 @@ def ours(folder: str | Path) -> Callable[[Path], bool]:
     names = {name for name, _, _ in known}
 
     def is_ours(path: Path) -> bool:
+        if path.parent != folder or path.is_symlink():
+            return False
         if path.name in (NAME, f".{NAME}.partial") or _PARTIAL.fullmatch(path.name):
             return True
-        if path.parent != folder or path.is_symlink() or path.name not in names:
+        if path.name not in names:
             return False
         size, md5 = path.stat().st_size, md5_of(path)
         return (path.name, size, md5) in known or (path.name, None, md5) in known
