@@ -155,7 +155,9 @@ def test_a_stage_in_a_read_only_checkout_says_so_first(read_only):
 def test_kernels_without_a_place_for_their_cache_work_or_say_one_line(read_only):
     """Whatever decides where numba keeps what it compiles: never a traceback."""
     code = "import sys\nsys.orig_argv = ['python', '-m', 'pipeline.check']\nimport pipeline\n"
-    line = without_privileges(sys.executable, "-c", code + "import zetalib.fixed\nprint('works')")
+    line = without_privileges(
+        sys.executable, "-c", code + "import zetalib.archive.fixed_point\nprint('works')"
+    )
     done = subprocess.run(line, cwd=read_only, env=HOMELESS, capture_output=True, text=True)
     if done.returncode == 0:
         assert done.stdout == "works\n"

@@ -38,7 +38,7 @@ stages:
 """
 SOURCE = """\
 import pathlib, shutil
-from zetalib import manifest
+from zetalib.archive import manifest
 raw = pathlib.Path("data/raw")
 raw.mkdir(parents=True, exist_ok=True)
 shutil.copyfile("zeros_14.dat", raw / "zeros_14.dat")

@@ -21,6 +21,7 @@ from zetalib.errors import ZetaError
 
 ROOT = Path(__file__).parents[1]
 GRAPH = "dvc.yaml"
+_CODE = ("zetalib/", "pipeline/")
 
 
 def named(argv: Sequence[str]) -> tuple[str, list[str]] | None:
@@ -96,7 +97,7 @@ def _stage(name: str, graph: Path) -> dict[str, list[str]]:
     stage: dict[str, Any] = content["stages"].get(name, {})
     found = {
         f"sections of {errors.PARAMS}": stage.get("params", []),
-        "reads": [d for d in stage.get("deps", []) if not d.endswith(".py")],
+        "reads": [d for d in stage.get("deps", []) if not d.startswith(_CODE)],
         "writes": [p for kind in ("outs", "plots", "metrics") for p in stage.get(kind, [])],
     }
     return {

@@ -8,13 +8,12 @@ from conftest import changed
 from zetalib.data.window import Windows
 from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
-from zetalib.forecasting import forecasts, interventions, rollout
+from zetalib.forecasting import ahead, forecasts, interventions, rollout
 from zetalib.forecasting.decoding import Decoder
 from zetalib.inverse import extrapolate
 from zetalib.network.memory import Intervention
 from zetalib.network.model import SpacingMDN, learn_centroid
 from zetalib.params import check
-from zetalib.scoring import evaluate as stage
 
 HEIGHTS = np.full(5, 1e6)
 
@@ -122,7 +121,7 @@ def test_intervals_ahead_are_of_the_horizons_asked_for(network, defaults):
     windows = Windows(spacing, 32 * torch.arange(40), torch.full((40,), 1e6, dtype=torch.float64))
     p = changed(defaults.evaluate, contexts=[16], horizons=[1, 3, 9])
     c = changed(defaults.calibrate, ahead=5, trajectories=20, draws=4, levels=[0.5])
-    samples, truth = stage.ahead(windows, network, p, c)
+    samples, truth = ahead.sample_ahead(windows, network, p, c)
     assert list(samples) == list(truth) == ["1", "3"]
     contexts, futures, _ = rollout.contexts_and_futures(spacing.numpy().ravel(), 20, 16, 3, 32)
     assert np.allclose(truth["3"], futures.sum(1)) and np.allclose(truth["1"], futures[:, 0])

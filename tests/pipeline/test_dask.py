@@ -23,8 +23,9 @@ ROWS = 30  # of a row group: each file has two of them
 # zeros_400.dat says who it is and waits until it may go on.
 GATE = f"""
 import os, pathlib, time
-from zetalib import platt, tables
-tables.ROWS = {ROWS}
+from zetalib.archive import codec
+from zetalib.data import parquet_folders
+parquet_folders.ROWS = {ROWS}
 here = pathlib.Path("FOLDER")
 def gated(path, headers, *rest):
     if path.name == "zeros_400.dat" and headers[0].t0 == 500 and not (here / "open").exists():
@@ -32,9 +33,9 @@ def gated(path, headers, *rest):
         (here / "pid.aside").rename(here / "pid")
         while not (here / "open").exists():
             time.sleep(0.02)
-    return platt.ungated(path, headers, *rest)
-if not hasattr(platt, "ungated"):  # Dask runs this file twice
-    platt.ungated, platt.decode_run = platt.decode_run, gated
+    return codec.ungated(path, headers, *rest)
+if not hasattr(codec, "ungated"):  # Dask runs this file twice
+    codec.ungated, codec.decode_run = codec.decode_run, gated
 """
 
 

@@ -152,7 +152,7 @@ def test_progress_is_on_the_screen(clone):
 def test_a_killed_training_resumes_under_dvc(clone):
     """The checkpoint must survive DVC's removal of a stage's outputs before it runs again."""
     code = (
-        "import zetalib.train as t\nrate = t.learning_rate\n"
+        "import zetalib.training.engine as t\nrate = t.learning_rate\n"
         "def dies(step, p, done):\n    import os, signal\n"
         "    if step == 25: os.kill(os.getpid(), signal.SIGKILL)\n    return rate(step, p, done)\n"
         "t.learning_rate = dies\nfrom pipeline.train import main\nmain()\n"

@@ -9,7 +9,7 @@ from conftest import PLATT, changed
 from hypothesis import given
 from hypothesis import strategies as st
 from sympy import primerange
-from test_sources import fake_pip
+from test_download import fake_pip
 
 from zetalib.archive import codec, fixed_point, manifest
 from zetalib.data import decode, parquet_folders, unfold

@@ -135,13 +135,13 @@ def kept_and_killed(tmp_path):
     """A run to t = 200 in a process of its own that dies in the block from 140 to 170."""
     code = f"""
         import os, sys
-        sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
-        from test_exact import archive, changed, exact, small_files, sources, up_to
+        sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(ROOT / "tests/sources")!r}]
+        from test_exact import changed, download, exact, layout, small_files, up_to
         from zetalib import params
-        archive.bounds = small_files
+        layout.bounds = small_files
         compute = exact.heights
         exact.heights = lambda n, *rest: os._exit(9) if n > exact.count(140) else compute(n, *rest)
-        sources.fetch(up_to(params.load({str(ROOT / "params.yaml")!r}), 200.0), {str(tmp_path / "raw")!r})
+        download.fetch(up_to(params.load({str(ROOT / "params.yaml")!r}), 200.0), {str(tmp_path / "raw")!r})
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
     assert done.returncode == 9

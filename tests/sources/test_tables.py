@@ -44,8 +44,8 @@ def fetch(tmp_path, defaults):
     def run(content, **more):
         path = tmp_path / f"table{next(counter)}"
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        download = changed(defaults.download, source="table", table=str(path), **more)
-        download.fetch(download, tmp_path / "raw")
+        given = changed(defaults.download, source="table", table=str(path), **more)
+        download.fetch(given, tmp_path / "raw")
         archive = codec.Archive(tmp_path / "raw")
         heights = fixed_point.to_ints(archive.exact(archive.first, archive.last))
         return archive.first, heights
@@ -358,9 +358,9 @@ def test_arrays_and_columns_that_are_no_heights(fetch, tmp_path):
 
 def test_a_table_that_is_not_there(tmp_path, defaults):
     for path, message in ((tmp_path / "none", "no such file"), (tmp_path, "a folder")):
-        download = changed(defaults.download, source="table", table=str(path))
+        given = changed(defaults.download, source="table", table=str(path))
         with pytest.raises(ZetaError, match=f"download.table: .*{message}"):
-            tables.write(download, tmp_path)
+            tables.write(given, tmp_path)
     with pytest.raises(ValueError, match="source table needs table"):
         changed(defaults.download, source="table")
     with pytest.raises(ValueError, match="base means nothing to source odlyzko"):
