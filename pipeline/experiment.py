@@ -29,7 +29,12 @@ def main() -> None:
         options = ["--name", "-".join(filter(None, (chosen.name, chosen.size))), *options]
     # Stages call `python`: let that be this one, also when the environment is not activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    raise SystemExit(subprocess.call(command + options, env={**os.environ, "PATH": path}))
+    process = subprocess.Popen(command + options, env={**os.environ, "PATH": path})
+    while True:
+        try:
+            raise SystemExit(process.wait())
+        except KeyboardInterrupt:
+            continue  # it heard that too, and puts the workspace back
 
 
 if __name__ == "__main__":

@@ -221,3 +221,12 @@ def test_a_reader_that_has_seen_enough_ends_a_command_quietly(tmp_path):
     line = f'{sys.executable} -c "{code}" | head -n 1'
     done = subprocess.run(["bash", "-c", line], cwd=ROOT, env=ENV, capture_output=True, text=True)
     assert done.stdout == "x\n" and done.stderr == ""
+
+
+@pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("--foo", 2)])
+def test_a_script_started_by_its_path_is_the_command(tmp_path, argument, status):
+    line = [sys.executable, str(ROOT / "pipeline" / "window.py"), argument]
+    done = subprocess.run(line, cwd=tmp_path, env=ENV, capture_output=True, text=True)
+    named = start("window", argument)
+    assert done.returncode == status == named.returncode and not list(tmp_path.iterdir())
+    assert (done.stdout, done.stderr) == (named.stdout, named.stderr)

@@ -287,6 +287,19 @@ def test_weights_of_the_users_own_are_kept(repository, arguments, status):
     run(repository, "dvc", "checkout", "-q", "--force")
 
 
+@pytest.mark.parametrize("mine", ["data/raw/manifest.json", "data/model"])
+def test_a_users_file_in_the_place_of_an_output_is_kept(repository, mine):
+    path = repository / mine
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    path.write_text("my own")
+    said = guarded(repository, "exp", "run", "-S", "train.seed=13")
+    (kept,) = (p for p in (repository / "data").rglob("kept/**/*") if p.is_file())
+    assert kept.read_text() == "my own" and f"{mine} was not in DVC's cache: kept as" in said
+    shutil.rmtree(repository / "data/kept")
+    run(repository, "git", "checkout", "-q", ".")
+    run(repository, "dvc", "checkout", "-q", "--force")
+
+
 def test_an_output_that_is_gone_is_back_where_nothing_else_has_changed(repository):
     """The stage fails under the same parameters: no file of git's has changed."""
     before = content(repository)

@@ -77,7 +77,9 @@ def run_stage(stage: Callable[[], None]) -> None:
     SystemExit
         Status 1, or that of the signal when interrupted.
     """
-    _go_home(sys.modules["__main__"])
+    main = sys.modules["__main__"]
+    _go_by_name(main)
+    _go_home(main)
     try:
         stage()
         sys.stdout.flush()
@@ -99,6 +101,15 @@ def hook(kind: type[BaseException], error: BaseException, trace: TracebackType |
         sys.__excepthook__(kind, error, trace)
     else:
         print(line, file=sys.stderr)
+
+
+def _go_by_name(main: ModuleType) -> None:
+    """Start a script that was started by its path anew by its name: its package looks first."""
+    file = Path(getattr(main, "__file__", None) or "").resolve()
+    if file.parent.name == COMMANDS and getattr(main, "__spec__", None) is None:
+        path = os.pathsep.join(filter(None, [str(file.parents[1]), os.environ.get("PYTHONPATH")]))
+        line = [sys.executable, "-m", f"{COMMANDS}.{file.stem}", *sys.argv[1:]]
+        os.execve(sys.executable, line, {**os.environ, "PYTHONPATH": path})
 
 
 def go_home(root: Path) -> None:

@@ -43,7 +43,8 @@ FILES = {
     Path("data/formulas"): {"formulas.csv", "formulas.json"},
 }
 PERSISTENT = {Path("data/raw"), Path("data/zeros"), Path("data/spacings")}  # `persist` in dvc.yaml
-_NAMES = re.compile(r"zeros_\d+\.(dat|parquet)|manifest\.json|_index\.json")  # in those
+_NAMES = re.compile(r"zeros_\d+\.(dat|parquet)")  # in those
+_INDEXES = {"manifest.json", "_index.json", "index.json"}  # what they hold names nobody
 _LEFT_BY_DVC = re.compile(r"\.[\w-]{20,}\.tmp")  # where it was killed as it brought a file
 _WAIT = 10.0  # seconds, for a stage that has been told to end
 
@@ -138,7 +139,8 @@ def _check_folder(repo: Repo, folder: Path) -> list[Path]:
         if not path.is_file() or path.is_symlink():
             continue
         direct = path.parent == folder
-        if direct and folder in FILES and path.name in FILES[folder]:
+        names = FILES.get(folder, _INDEXES)
+        if direct and path.name in names:
             loose += [path] if not _cached(repo, path) else []
         elif not (
             direct
@@ -186,7 +188,12 @@ def _touched(repo: Repo, asked: Namespace, kind: str) -> list[Output]:
         with suppress(Exception):  # DVC will say so
             asked_for = [stage for target in asked.targets for stage in repo.stage.collect(target)]
             graph = repo.index.graph
-            stages = {s for a in asked_for for s in {a, *networkx.descendants(graph, a)}}
+            below = (
+                set()
+                if asked.single_item
+                else {s for a in asked_for for s in networkx.descendants(graph, a)}
+            )
+            stages = {*asked_for, *below}
     outs = [out for stage in stages for out in stage.outs if out.use_cache]
     return [out for out in outs if kind != "repro" or not out.persist]
 
@@ -206,10 +213,7 @@ class Kept:
         files = [params.PARAMS_FILE, LOCK, *tracked]
         self._content = {path: path.read_bytes() if path.is_file() else None for path in files}
         there = [out for out in outs if out.use_cache and out.hash_info and out.exists]
-        self._locked = {
-            persist: [out.def_path for out in there if out.persist == persist]
-            for persist in (True, False)
-        }
+        self._locked = [out.def_path for out in there]
         self._stashed = _stashed()
         place = KEPT / time.strftime("%Y%m%d-%H%M%S")
         self.aside = {path: place / path for path in loose}
@@ -246,10 +250,10 @@ class Kept:
                 else:
                     atomic.write_bytes(path, content)
         left = 0
-        for persist, paths in self._locked.items():
+        for path in self._locked:
             # What was there before is in the cache or aside; downloads may take hours: not forced.
-            force = [] if persist else ["--force"]
-            left |= int(main(["checkout", "--quiet", *force, *paths])) if paths else 0
+            force = [] if path == "data/raw" else ["--force"]
+            left |= int(main(["checkout", "--quiet", *force, path]))
         for path, copy in self.aside.items():
             if not (path.is_file() and copy.samefile(path)):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -257,7 +261,7 @@ class Kept:
                 path.hardlink_to(copy)
         if _stashed() != self._stashed:
             return "Changes that were not committed are in `git stash list`: `git stash pop`."
-        return "For the rest: `dvc checkout --force`, then `dvc repro`." if left else ""
+        return "For the rest: `dvc checkout`, then `dvc repro`." if left else ""
 
 
 def _stashed() -> int:

@@ -70,6 +70,13 @@ def test_text_is_taken_to_the_last_digit(fetch):
     assert fetch(lines(numbers)) == (1, units(*numbers))
 
 
+@pytest.mark.parametrize("comment", ["# zeros computed", "# my zeros", "# zeta zeros"])
+def test_a_comment_that_is_no_header_names_no_column(fetch, comment):
+    rows = "14.134725\n21.022040\n25.010858\n30.424876\n".splitlines()
+    text = "".join(f"{n} {g}\n" for n, g in enumerate(rows, 1))
+    assert fetch(f"{comment}\n{text}") == fetch(text) == (1, units(*rows))
+
+
 @pytest.mark.parametrize(
     ("places", "said"),
     [
@@ -303,6 +310,10 @@ def test_points_that_are_no_zeros_are_brought_too(fetch, capsys):
         (gzip.compress(b"PAR1 and more", mtime=0), "a gzip file of Parquet. Unpack it first"),
         (gzip.compress(b"\x93NUMPY\x01\0", mtime=0), "a gzip file of npy. Unpack it first"),
         (b"14,134725\n21,022040\n", "line 1: '14,134725': a decimal comma"),
+        (b"14,1347251417346937904572519835624\n", "line 1: .* a decimal comma"),
+        (b"rank;height\n1;14,134725\n2;21,022040\n", "line 2: '1;14,134725': a decimal comma"),
+        (b'"14,134725"\n', "a decimal comma"),
+        (b"zeros, arb\n1, 14.13\n2, 21.02\n", "column zeros begins with 1, a whole number"),
         (b"BZh91AY", "it is bzip2"),
         ("14.1\n".encode("utf-16"), "it is UTF-16"),
         (PLATT.read_bytes(), "one of the archive's files"),

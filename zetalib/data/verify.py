@@ -47,9 +47,14 @@ CHUNKS = 10  # by height, to see whether the statistics stand still
 SLICES = 200  # by rank, of the plot of S(t)
 FEWEST = 120  # spacings, to say anything about ten chunks of them
 REFERENCE = 512  # zeros whose mean S is taken for 0 where heights do not tell
+ROUGH = 0.01  # mean spacings: a zero so little away is one that was rounded
 FINE = 0.1  # mean spacings: of a float64 height, to count with it
 CELL = 0.05  # mean spacings: of the density that is compared with the surmise
 
+_ROUNDED = (
+    "Nothing further was run. If the heights are rounded, set verify.tolerance above that; else "
+    "fetch these zeros again."
+)
 _REMEDY = "Nothing further was run. Fetch these zeros again (for points that are not: verify.zeta)."
 
 
@@ -347,7 +352,8 @@ def _columns(path: Path, group: int) -> tuple[NDArray[np.int64], Floats, Floats]
 
 
 def _say(path: Path, fault: Fault) -> ZetaError:
-    return ZetaError(path, str(fault), _REMEDY)
+    remedy = _ROUNDED if 0 < abs(fault.distance) < ROUGH else _REMEDY
+    return ZetaError(path, str(fault), remedy)
 
 
 def _check_order(

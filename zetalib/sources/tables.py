@@ -48,6 +48,7 @@ HEIGHTS = frozenset(
     {"gamma", "t", "height", "heights", "zero", "zeros", "ordinate", "im", "imag", "y", "value"}
 )
 RANKS = frozenset({"n", "rank", "index", "number", "k", "no", "i"})
+OTHERS = frozenset({"re", "real", "gap", "spacing", "s", "error", "block"})  # of columns passed by
 ABSOLUTE = 1 << 52  # below it float64 is finer than 1, and a block may begin next to any zero
 COUNTED = 1e12  # above, float64 heights do not tell the count to a zero: it is checked here
 RANKED = 1 << 62  # ranks beyond are kept above a base
@@ -593,11 +594,11 @@ def _head(path: Path, begin: bytes) -> _Head:
         line = begin[where : stop if stop >= 0 else len(begin)]
         fields = _fields(line)
         if fields and not fields[0].startswith(b"#"):
+            _check_no_decimal_comma(path, line, number)
             numbers = [_like_number(f) for f in fields]
             named = len(_names(said)) == len(fields) and any(numbers)
             if named or all(numbers):
-                _tell(path, said)
-                _check_no_decimal_comma(path, line, fields, number)
+                _tell(path, said[:-1] if named else said)
                 return _columns(path, fields, where, number, said)
         if fields:
             said.append((number, line))
@@ -609,9 +610,9 @@ def _head(path: Path, begin: bytes) -> _Head:
     raise AssertionError("unreachable")
 
 
-def _check_no_decimal_comma(path: Path, line: bytes, fields: list[bytes], number: int) -> None:
-    """Refuse "14,134725": two columns, were it not that no height is whole."""
-    if re.fullmatch(rb'"?\d+,\d+"?', line.strip()) and len(fields) == 2:
+def _check_no_decimal_comma(path: Path, line: bytes, number: int) -> None:
+    """Refuse "14,134725", alone or after a rank: no height is whole."""
+    if re.fullmatch(rb'("?\d+"?[;\s]\s*)?"?\d+,\d+"?', line.strip()):
         shown = line.strip()[:60].decode("ascii", "replace")
         problem = f"{shown!r}: a decimal comma? No height is a whole number"
         raise ZetaError(f"{path}: line {number}", problem, "Write heights with a decimal point.")
@@ -637,6 +638,13 @@ def _columns(
     if len(names) == len(fields) and not HEIGHTS.isdisjoint(names):
         height = _only(path, number, names, HEIGHTS)
         rank = None if RANKS.isdisjoint(names) else _only(path, number, names, RANKS)
+        whole = re.compile(rb'"?\d+"?')
+        if whole.fullmatch(fields[height]) and not all(whole.fullmatch(f) for f in fields):
+            problem = (
+                f"column {names[height]} begins with {fields[height].decode()}, a whole number"
+            )
+            remedy = "Name the column of heights gamma and that of ranks n."
+            raise ZetaError(f"{path}: line {number}", problem, remedy)
     elif len(fields) == 2:
         height, rank = 1, 0
     elif len(fields) > 2:
@@ -671,8 +679,14 @@ def _columns(
 
 
 def _names(said: list[tuple[int, bytes]]) -> list[str]:
-    """Names of columns in the line right above, which may be a comment; none if it is prose."""
-    names = [_name(f) for f in _fields(said[-1][1].strip().lstrip(b"#"))] if said else []
+    """Names of columns in the line right above, which may be a comment; none if it is prose.
+
+    A comment is a header if it names nothing but columns: "# my zeros" says what follows.
+    """
+    line = said[-1][1].strip() if said else b""
+    names = [_name(f) for f in _fields(line.lstrip(b"#"))]
+    if line.startswith(b"#") and not set(names) <= HEIGHTS | RANKS | OTHERS:
+        return []
     return names if len(names) == len(set(names)) and not HEIGHTS.isdisjoint(names) else []
 
 
