@@ -31,11 +31,11 @@ def checkout(folder, inner):
     return folder
 
 
-def used(folder, **environment):
-    """What the kernel of a checkout returns, and how often it came from the cache."""
+def used(folder, code=USE, **environment):
+    """What the code prints: what the kernel of a checkout returns, and how often it was kept."""
     kept = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
     done = subprocess.run(
-        [sys.executable, "-c", USE],
+        [sys.executable, "-c", code],
         env={**kept, **environment, "PYTHONPATH": str(folder)},
         cwd=folder,
         capture_output=True,
@@ -88,3 +88,19 @@ def test_what_was_compiled_long_ago_is_forgotten(tmp_path):
         os.utime(tmp_path / name, (then, then))
     kernels._forget(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["new"]
+
+
+OPEN = """
+from zetalib.outer import g
+from llvmlite.binding import Linkage
+g(3.0)
+functions = next(iter(g.overloads.values())).library._final_module.functions
+whole = [f for f in functions if not f.is_declaration and "inner" in f.name]
+print(len(whole), [f.name for f in whole if f.linkage == Linkage.linkonce_odr])
+"""
+
+
+def test_a_kept_kernel_is_closed(tmp_path):
+    """Or copies of its callees in other kernels, with other last bits, would be run instead."""
+    one = checkout(tmp_path, "x if x < 1 else f(x / 2)")  # recursive: it is not inlined
+    assert used(one, OPEN, XDG_CACHE_HOME=str(tmp_path / "cache")) == "1 []"

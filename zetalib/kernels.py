@@ -6,9 +6,8 @@ folder for all checkouts of a user (`XDG_CACHE_HOME`, or `NUMBA_CACHE_DIR` if it
 is kept is found by a digest of the kernel's module and of all of this library that it imports.
 
 Keep only kernels that Python calls (`cached`) and let their callees be `numba.njit` without a
-cache: a callee that comes from a cache is linked as machine code where a fresh one is inlined, and
-floating point that may be reordered (fastmath) then differs in the last bits. A kernel compiled
-whole is the same bits fresh and kept.
+cache. A kept kernel is closed: what it calls is compiled into it and open to no other, so that it
+is the same bits fresh and kept, whatever ran before in the process.
 """
 
 from __future__ import annotations
@@ -23,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite.binding import Linkage
 from numba.core.caching import CompileResultCacheImpl, _CacheLocator
+from numba.core.codegen import CPUCodeLibrary
 
 from zetalib import provenance
 
@@ -97,3 +98,21 @@ class _ByContent(_CacheLocator):  # type: ignore[misc]
 
 if _ByContent not in CompileResultCacheImpl._locator_classes:
     CompileResultCacheImpl._locator_classes.insert(0, _ByContent)
+
+
+def _close(library: CPUCodeLibrary) -> None:
+    """Make what a kept kernel calls its own, before it is optimised.
+
+    numba leaves the copies of callees in a compiled kernel open to be merged, and the loader takes
+    whichever copy came first into the process: another kernel's, or the callee's own where it was
+    compiled here. Copies are optimised in their context, so the last bits would hang on that.
+    """
+    if library._object_caching_enabled:
+        for function in library._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
+                function.linkage = "internal"
+    _optimise(library)
+
+
+_optimise = CPUCodeLibrary._optimize_final_module
+CPUCodeLibrary._optimize_final_module = _close
