@@ -38,8 +38,9 @@ def cached(**options: Any) -> Any:
 
 @cache
 def _digest(module: Path) -> str:
-    """Digest of a module, of what it imports of the library, directly or not, and of numba."""
-    return provenance.key(provenance.code(module), numba.__version__)
+    """Digest of a module, of what it imports of the library, of how it is compiled, and numba."""
+    how = provenance.code(__file__)
+    return provenance.key(provenance.code(module), how, numba.__version__)
 
 
 @cache
