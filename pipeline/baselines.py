@@ -38,7 +38,7 @@ def main() -> None:
         print(f"{name:28s} NLL {scores[name].nll.mean():.4f}", flush=True)
     skill.write("data/rivals.parquet", scores)
     metrics, _ = skill.compare(scores, len(tail), p.window.length, b.block)
-    atomic.write_json("metrics/baselines.json", metrics)
+    atomic.write_metrics("metrics/baselines.json", metrics)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def main() -> None:
     forecasts.write("data/forecasts/calibration.parquet", found, "calibration")
     atomic.write_json("data/calibrator.json", calibrator.model_dump())
     held_out = conformal.held_out(raw, found.y, c.classes, c.step)
-    atomic.write_json("metrics/calibrate.json", held_out)
+    atomic.write_metrics("metrics/calibrate.json", held_out)
     for level, kinds in held_out.items():
         said = ", ".join(f"{kind} {part['coverage']:.4f}" for kind, part in kinds.items())
         print(f"level {level} fitted to the lower half covers of the upper: {said}")

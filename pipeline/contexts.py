@@ -44,7 +44,7 @@ def main() -> None:
             metrics["inversion"] = {**end, "by_known": by_known}
             law += [contexts.row("inversion alone", k, found) for k, found in by_known.items()]
             print(f"inversion: {end['within_0.0001']:.2%} of {end['targets']} within 1e-4")
-    atomic.write_json("metrics/contexts.json", metrics)
+    atomic.write_metrics("metrics/contexts.json", metrics)
     atomic.write_table("plots/contexts.csv", pd.concat(law))
 
 

@@ -15,7 +15,7 @@ def main() -> None:
     report, tables = diagnostics.diagnose(network, windows, p.diagnose, p.evaluate.contexts[0])
     for name, table in tables.items():
         atomic.write_table(f"plots/diagnose/{name}.csv", table, diagnostics.BLANK)
-    atomic.write_json("metrics/diagnose.json", report)
+    atomic.write_metrics("metrics/diagnose.json", report)
     print(diagnostics.render(report))
 
 

@@ -25,7 +25,7 @@ def main() -> None:
     atomic.write_table("plots/formulas.csv", plot)
     backend = distill.choose_backend(d)
     metrics = {"backend": backend, "formulas": distill.by_task(quoted), "pi": verdict}
-    atomic.write_json("metrics/distill.json", metrics)
+    atomic.write_metrics("metrics/distill.json", metrics)
     print(table[table["chosen"]].drop(columns="chosen").to_string(index=False, max_colwidth=60))
     print(f"{verdict['question']} {verdict['answer']}")
 

@@ -7,7 +7,7 @@ from zetalib.errors import run_stage
 from zetalib.forecasting import ahead, forecasts, interventions
 from zetalib.inverse import solver
 from zetalib.network import model
-from zetalib.scoring import conformal, coverage, evaluate, skill
+from zetalib.scoring import conformal, coverage, evaluate, skill, summary
 
 
 def main() -> None:
@@ -35,8 +35,9 @@ def main() -> None:
     for name, table in plots.items():
         atomic.write_table(f"plots/{name}.csv", table, evaluate.BLANK.get(name, ()))
     evaluate.draw_forecasts(found, "plots/forecasts.svg")
-    atomic.write_json("metrics/evaluate.json", metrics)
-    atomic.write_json("metrics/skill.json", beside)
+    atomic.write_metrics("metrics/evaluate.json", metrics)
+    atomic.write_metrics("metrics/skill.json", beside)
+    atomic.write_json("metrics/summary.json", summary.summarise(metrics, beside))
     print(" | ".join(f"{name} {metrics[name]:.4f}" for name in ("nll", "mae", "crps", "pit_std")))
 
 

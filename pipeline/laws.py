@@ -87,7 +87,7 @@ def main() -> None:
     for name, table in {**kernels, "primes": peaks}.items():
         atomic.write_table(f"plots/laws/{name}.csv", table)
     metrics |= {"operator": extracted, "claims": claims.rows(found)}
-    atomic.write_json("metrics/laws.json", metrics)
+    atomic.write_metrics("metrics/laws.json", metrics)
     for claim in found:
         print(f"{claim.name:20s} {claim.statistic:9.4f} p {claim.adjusted:.2g} {claim.verdict}")
 

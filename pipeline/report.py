@@ -1,6 +1,5 @@
 """Stage report: one page for a reader, from what the other stages measured."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ def read(path: str, by: Callable[[Any], Any]) -> Any:
 
 
 def main() -> None:
-    metrics = {n: read(f"metrics/{n}.json", lambda p: json.loads(p.read_text())) for n in METRICS}
+    metrics = {n: read(f"metrics/{n}.json", atomic.read_metrics) for n in METRICS}
     plots = {name: read(f"plots/{name}.csv", pd.read_csv) for name in PLOTS}
     atomic.write_bytes("docs/report.html", html_page.page(metrics, plots).encode())
 

@@ -43,7 +43,7 @@ def main() -> None:
         model.save(result.model, "data/model")
         atomic.write_bytes("plots/learning_curve.csv", engine.curve_csv(result).encode())
         atomic.write_bytes(f"{LIVE}/curve.csv", engine.timed_curve_csv(result).encode())
-        atomic.write_json("metrics/train.json", engine.summary(result))
+        atomic.write_metrics("metrics/train.json", engine.summary(result))
         engine.discard(CHECKPOINT)
 
 

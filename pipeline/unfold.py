@@ -10,7 +10,7 @@ def main() -> None:
     with compute.pool(p.compute) as pool:
         found = unfold.unfold_folder("data/zeros", "data/spacings", p.unfold.variant, pool.map)
     statistics = found.statistics()
-    atomic.write_json("metrics/unfold.json", statistics)
+    atomic.write_metrics("metrics/unfold.json", statistics)
     print(" | ".join(f"{name} {value:.7g}" for name, value in statistics.items()))
 
 

@@ -20,7 +20,7 @@ def main() -> None:
         )
     for name, table in plots.items():
         atomic.write_table(f"plots/verify/{name}.csv", table)
-    atomic.write_json("metrics/verify.json", metrics)
+    atomic.write_metrics("metrics/verify.json", metrics)
     print(verify.say(metrics))
 
 

@@ -9,7 +9,7 @@ def main() -> None:
     p = params.load()
     with compute.pool(p.compute) as pool:
         meta = window.window_folder("data/spacings", "data/windows", p.window, pool.map)
-    atomic.write_json("metrics/window.json", window.summary(meta))
+    atomic.write_metrics("metrics/window.json", window.summary(meta))
     sizes = {name: split["windows"] for name, split in meta["splits"].items()}
     print(f"windows of {meta['length']}: {sizes}, {meta['dropped']} spacings left over")
 

@@ -99,6 +99,32 @@ def write_json(path: str | Path, content: Any) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
+def write_metrics(path: str | Path, content: dict[str, Any]) -> None:
+    """Write all that a stage measured, as :func:`write_json`, in a list of one.
+
+    DVC's tables show every number of a metrics file, but none inside a list: thousands stay out of
+    `dvc metrics diff` and `dvc exp show`, which are for `metrics/summary.json`. The file must be a
+    metric all the same: with another output that git keeps the stage would not be restored from
+    DVC's run cache (findings/).
+    """
+    write_json(path, [content])
+
+
+def read_metrics(path: str | Path) -> dict[str, Any]:
+    """What :func:`write_metrics` wrote.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or is something else.
+    """
+    found = json.loads(Path(path).read_text())
+    if not (isinstance(found, list) and len(found) == 1 and isinstance(found[0], dict)):
+        raise ValueError("not a list of one dictionary")
+    content: dict[str, Any] = found[0]
+    return content
+
+
 def write_table(path: str | Path, table: pd.DataFrame, blank: Collection[str] = ()) -> None:
     """Write a table as CSV; `blank` are columns where a number may be missing, by design.
 

@@ -14,7 +14,7 @@ def test_an_experiment_runs_train_and_what_follows_and_nothing_before(clone):
     said = run(clone, "dvc", "exp", "run", "-S", "model.entropy_reg=0.01", "--name", "more-entropy")
     assert stages_run(said) == STAGES[STAGES.index("train") :]
     difference = run(clone, "dvc", "metrics", "diff")
-    assert re.search(r"metrics/evaluate\.json +nll +-?\d", difference)
+    assert re.search(r"metrics/summary\.json +nll +-?\d", difference)
     assert re.search(r"model\.entropy_reg +0\.005 +0\.01", run(clone, "dvc", "params", "diff"))
     shown = run(clone, "dvc", "exp", "show", "--csv", "--only-changed")
     assert "more-entropy" in shown and "model.entropy_reg" in shown
@@ -36,8 +36,11 @@ def test_a_queue_of_experiments_runs_in_copies_and_leaves_the_workspace_alone(cl
     shown = run(clone, "dvc", "exp", "show", "--csv")
     rows = pd.read_csv(io.StringIO(shown[shown.index("Experiment") :])).set_index("Experiment")
     assert rows.loc["lags-1", "distill.lags"] == 1 and rows.loc["lags-2", "distill.lags"] == 2
-    (formula,) = (c for c in rows if c.endswith("formulas.model.mean.spacings.3-15.formula"))
-    assert "s2" not in rows.loc["lags-1", formula]
+    assert "summary" not in " ".join(rows) and {"nll", "mae", "cover_90"} <= set(rows)
+    references = run(clone, "git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    (one,) = (r for r in references if r.endswith("/lags-1"))
+    (metrics,) = json.loads(run(clone, "git", "show", f"{one}:metrics/distill.json"))
+    assert "s2" not in metrics["formulas"]["model"]["mean"]["spacings"]["3-15"]["formula"]
     assert run(clone, "git", "status", "--short") == ""
 
 

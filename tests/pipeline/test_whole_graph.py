@@ -1,6 +1,5 @@
 """The pipeline as its users drive it: real dvc commands in a clone, on LMFDB's own 4520 zeros."""
 
-import json
 import re
 
 import numpy as np
@@ -8,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from small_graph import GIVEN, STAGES, run, stages_run
 
+from zetalib import atomic
 from zetalib.archive import codec
 from zetalib.archive.codec import Block, Header
 
@@ -37,7 +37,7 @@ def test_scores_can_be_recomputed_from_the_forecasts_alone(clone):
             for p, m, s in zip(row["pi"], row["mu"], row["sigma"], strict=True)
         ]
         total -= math.log(sum(terms))
-    metrics = json.loads((clone / "metrics/evaluate.json").read_text())
+    metrics = atomic.read_metrics(clone / "metrics/evaluate.json")
     assert total / len(table) == pytest.approx(metrics["nll"], abs=1e-5)
     assert {row["split"] for row in table} == {"val"}
     # 4519 spacings: 141 windows of 32, the highest 14 are val; 31 targets in each.
@@ -138,7 +138,7 @@ def test_the_table_stands_beside_the_references_rows(clone):
         "90% interval",
     ):
         assert row in said
-    nll = json.loads((clone / "metrics/evaluate.json").read_text())["nll"]
+    nll = atomic.read_metrics(clone / "metrics/evaluate.json")["nll"]
     assert f"{nll:.3f}" in next(line for line in said.splitlines() if line.startswith("this run"))
 
 

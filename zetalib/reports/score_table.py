@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from zetalib import atomic
 from zetalib.errors import ZetaError
 
 HORIZONS = ("10", "25", "50", "100")
@@ -29,10 +29,13 @@ def read(folder: str | Path) -> dict[str, Any]:
     """All metrics, by stage; ZetaError if the pipeline has not run, or one cannot be read."""
     found = {}
     for path in Path(folder).glob("*.json"):
+        if path.name == "summary.json":  # of the others
+            continue
         try:
-            found[path.stem] = json.loads(path.read_text())
+            found[path.stem] = atomic.read_metrics(path)
         except ValueError as error:
-            raise ZetaError(path, f"no JSON ({error})", "Run `dvc repro`.") from None
+            problem = f"no metrics of a stage ({error})"
+            raise ZetaError(path, problem, "Run `dvc repro`.") from None
     for name in ("evaluate", "unfold"):
         if name not in found:
             raise ZetaError(Path(folder) / f"{name}.json", "not found", "Run `dvc repro` first.")
