@@ -1,8 +1,6 @@
 """zetalib: from zeros of the Riemann zeta function to a calibrated forecast of the next spacing."""
 
-import importlib.util
 import os
-import sys
 
 # Threads that wait for others spin: those of torch's OpenMP at barriers, those of OpenBLAS, of
 # which numpy and scipy have one each, for 2^26 cycles after a call. Beside another job, or beside
@@ -10,9 +8,3 @@ import sys
 # result depends on it. Read when those libraries load: no effect where they came before this.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "14")  # 2^14 cycles, 7 microseconds
-
-if importlib.util.find_spec("pydantic") is None:  # DVC runs whatever `python` comes first in PATH
-    raise SystemExit(
-        f"error: {sys.executable} does not have zetalib's packages. "
-        "Run `make setup`, then `source .venv/bin/activate`."
-    )

@@ -66,7 +66,8 @@ def _check(name: str, of_params: bool) -> None:
     """What a command needs: good parameters; of a stage in its graph, what it reads and writes."""
     if of_params:
         params.load()
-    stage = _stage(name, Path(GRAPH))
+    stages = _stages(Path(GRAPH))
+    stage = _stage(name, stages)
     for path in stage["writes"]:
         folder = Path(path) if Path(path).is_dir() else Path(path).parent
         while not folder.exists():
@@ -78,6 +79,8 @@ def _check(name: str, of_params: bool) -> None:
         if not Path(path).exists():
             remedy = "Run `dvc repro` (or `dvc pull`), which makes what is missing here."
             raise ZetaError(path, f"not found, and stage {name} reads it", remedy)
+    if name in stages:
+        print(f"stage {list(stages).index(name) + 1} of {len(stages)}: {name}", flush=True)
 
 
 def _parses(tree: ast.Module) -> bool:
@@ -87,14 +90,22 @@ def _parses(tree: ast.Module) -> bool:
 def usage(name: str, about: str, graph: Path) -> str:
     """What a command that takes no arguments does; of a stage, its parameters and files too."""
     lines = [about, "", f"usage: python -m {errors.COMMANDS}.{name}"]
-    lines += [f"{what}: {', '.join(names)}" for what, names in _stage(name, graph).items() if names]
+    lines += [
+        f"{what}: {', '.join(names)}"
+        for what, names in _stage(name, _stages(graph)).items()
+        if names
+    ]
     return "\n".join(lines)
 
 
-def _stage(name: str, graph: Path) -> dict[str, list[str]]:
-    """Parameters and files of a stage of the graph; nothing for other commands."""
+def _stages(graph: Path) -> dict[str, Any]:
     content = YAML(typ="safe").load(graph.read_text()) if graph.is_file() else {"stages": {}}
-    stage: dict[str, Any] = content["stages"].get(name, {})
+    return dict(content["stages"])
+
+
+def _stage(name: str, stages: dict[str, Any]) -> dict[str, list[str]]:
+    """Parameters and files of a stage of the graph; nothing for other commands."""
+    stage: dict[str, Any] = stages.get(name, {})
     found = {
         f"sections of {errors.PARAMS}": stage.get("params", []),
         "reads": [d for d in stage.get("deps", []) if not d.startswith(_CODE)],

@@ -12,6 +12,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from zetalib import progress
 from zetalib.errors import ZetaError
 from zetalib.params import Compute
 
@@ -116,7 +117,11 @@ def _say(event: tuple[float, Any]) -> None:
         print(f"worker {what['worker']} is gone; what it was at is done again", flush=True)
 
 
-def map_threads(calls: Iterable[tuple[Any, ...]], function: Callable[..., Any]) -> list[Any]:
+def map_threads(
+    calls: Iterable[tuple[Any, ...]], function: Callable[..., Any], label: str = "solved"
+) -> list[Any]:
     """Call `function` with each of `calls` on all cores; for kernels, which hold no lock."""
+    listed = list(calls)
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda arguments: function(*arguments), calls))
+        found = pool.map(lambda arguments: function(*arguments), listed)
+        return list(progress.track(found, label, len(listed)))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, TracebackType
+
+from zetalib import progress
 
 PARAMS = "params.yaml"
 COMMANDS = "pipeline"  # the folder of stages and other commands
@@ -80,8 +83,14 @@ def run_stage(stage: Callable[[], None]) -> None:
     main = sys.modules["__main__"]
     _go_by_name(main)
     _go_home(main)
+    start = time.monotonic()
+    progress.show()
     try:
         stage()
+        seconds = time.monotonic() - start
+        if seconds >= progress.FIRST:
+            name = Path(getattr(main, "__file__", None) or "it").stem
+            print(f"{name} took {progress.duration(seconds)}", file=sys.stderr)
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,7 +19,17 @@ from typing import Any
 PACKAGE = Path(__file__).parent
 # What they do decides no number: values of parameters are ingredients of every key themselves.
 NO_NUMBERS = frozenset(
-    {"params", "errors", "atomic", "provenance", "compute", "kernels", "command", "__init__"}
+    {
+        "params",
+        "errors",
+        "atomic",
+        "provenance",
+        "compute",
+        "kernels",
+        "command",
+        "progress",
+        "__init__",
+    }
 )
 
 

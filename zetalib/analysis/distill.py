@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 from threadpoolctl import threadpool_limits
 
-from zetalib import params
+from zetalib import params, progress
 from zetalib.analysis import claims
 from zetalib.data.window import Windows, density
 from zetalib.densities.mixture import Mixture
@@ -599,7 +599,8 @@ def _distill(
         seen = {name: statistic(above.mixture, name) for name in p.statistics}
         for split, columns in (("calibration", {**told, "y": here.y}), ("val", seen)):
             check_finite([*columns], np.column_stack([*columns.values()]), split)
-        for target, name in itertools.product(p.targets, p.statistics):
+        tasks = list(itertools.product(p.targets, p.statistics))
+        for target, name in progress.track(tasks, f"formulas, {known} spacings known"):
             level = None if name == "mean" else float(name[1:])
             y, q = (told[name], None) if target == "model" else (here.y, level)
             for kind, names, x, z in kinds:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zetalib import progress
 from zetalib.data.window import Windows
 from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
@@ -108,8 +109,9 @@ def rollout(
     sampling = rng if feedback == "sample" else None
     batch = getattr(forecaster, "batch", len(contexts))
     parts = [slice(i, i + batch) for i in range(0, len(contexts), batch)]
+    tracked = progress.track(parts, f"batches of {batch} rollouts of {horizon} steps")
     return np.concatenate(
-        [_some(forecasters, contexts[p], heights[p], horizon, sampling, longest) for p in parts]
+        [_some(forecasters, contexts[p], heights[p], horizon, sampling, longest) for p in tracked]
     )
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from zetalib import atomic
+from zetalib import atomic, progress
 from zetalib.data.window import Windows, targets
 from zetalib.densities.density import Density
 from zetalib.errors import ZetaError
@@ -54,7 +54,8 @@ def scored(
     """
     kept, width = windows[::every], windows.spacing.shape[1] - 1
     parts = [kept[i : i + batch] for i in range(0, len(kept), batch)]
-    frame = pd.concat([by_target(rival(part), targets(part)) for part in parts])
+    tracked = progress.track(parts, f"batches of {batch} windows")
+    frame = pd.concat([by_target(rival(part), targets(part)) for part in tracked])
     place = np.arange(0, len(windows), every)[:, None] * width + np.arange(width)
     return frame.set_axis(place.ravel(), axis=0)
 
