@@ -6,7 +6,13 @@ READY  := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test lint setup clean
+.PHONY: help repro test lint setup clean
+
+help:
+	@echo 'make repro   zeros to formula: every stage that is not up to date, and a table of scores'
+	@echo 'make test    the tests (make lint: style and types)'
+	@echo 'make setup   the environment alone, in $(VENV); then: source $(VENV)/bin/activate'
+	@echo 'make clean   remove the environment and caches; never data, metrics or plots'
 
 repro: $(READY)
 	python -m pipeline.check

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,20 @@ def test_imports_go_in_the_direction_that_the_page_states(path):
 def test_the_library_imports_no_stage():
     for path in LIBRARY:
         assert not re.search(r"^\s*(from|import) pipeline", path.read_text(), re.MULTILINE), path
+
+
+def test_the_library_imports_without_the_extras():
+    """`pip install .` alone: what the extras bring is imported where it is used."""
+    text = (ROOT / "pyproject.toml").read_text()
+    project = tomllib.loads(text)["project"]
+    extras = {"dvc", "dvclive", "matplotlib", "requests", "sympy", "pyoperon", "dask", "psutil"}
+    core = {re.split(r"[=<>]", name)[0] for name in project["dependencies"]}
+    assert not core & extras and "torch" in core
+    allowed = {"reports", "distill", "lmfdb"}
+    for path in LIBRARY:
+        for node in ast.parse(path.read_text()).body:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            found = {name.split(".")[0] for name in names} & (extras | {"distributed"})
+            assert not found or {path.parent.name, path.stem} & allowed, (path, found)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -185,6 +184,8 @@ def at_horizons(errors: Floats, p: params.Evaluate) -> dict[str, float]:
 
 def draw_forecasts(forecasts: Forecasts, path: str | Path, targets: int = 48) -> None:
     """A stretch of forecasts as a picture (SVG): intervals, means and what came."""
+    import matplotlib  # of the extra `pipeline`
+
     matplotlib.use("svg")
     from matplotlib import pyplot as plt
 
