@@ -82,3 +82,23 @@ def test_the_library_imports_without_the_extras():
                 names = [node.module]
             found = {name.split(".")[0] for name in names} & (extras | {"distributed"})
             assert not found or {path.parent.name, path.stem} & allowed, (path, found)
+
+
+def test_what_is_cited_is_in_the_reference():
+    """docs/reference.md, 1.4 is a heading, 2.7 an item of its part 2."""
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    first, second = reference.split("## 2. ")
+    texts = [
+        p for folder in ("zetalib", "tests", "experiments") for p in (ROOT / folder).rglob("*")
+    ]
+    cited = {
+        number
+        for path in texts
+        if path.suffix in (".py", ".yaml")
+        for number in re.findall(r"docs/reference\.md, (\d\.\d)", path.read_text())
+    }
+    assert len(cited) >= 5
+    for number in cited:
+        part, item = number.split(".")
+        place = rf"^### {number} " if part == "1" else rf"^{item}\. "
+        assert re.search(place, first if part == "1" else second, re.MULTILINE), number

@@ -197,7 +197,7 @@ class Model(Section):
 
 
 class Memory(Section):
-    """Learned slots beside the spacings (REFERENCE 1.2)."""
+    """Learned slots beside the spacings (docs/reference.md, 1.2)."""
 
     kind: Literal["none", "prefix", "postfix"]  # postfix: the forecast is made from slots alone
     slots: Positive

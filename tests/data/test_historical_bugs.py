@@ -1,6 +1,6 @@
 """The bugs that corrupted the published numbers, each put back: the suite's check must reject it.
 
-| bug (REFERENCE 1.4, and 2 item 1)                  | check                                     |
+| bug (docs/reference.md, 1.4, and 2 item 1)                  | check                                     |
 |----------------------------------------------------|-------------------------------------------|
 | a context of 10 spacings for 128                   | test_rollout: the whole context is given  |
 | Err@h summed from index 0                          | test_rollout: errors are summed from ...  |

@@ -1,6 +1,6 @@
 """No forecast of any variant moves when spacings after it do: to the bit, for all of them.
 
-The published Q3 and Flash models failed this (REFERENCE part 2, item 1): their outputs at t < 40
+The published Q3 and Flash models failed this (docs/reference.md, 2.1): their outputs at t < 40
 moved by 0.7 when inputs at t >= 40 changed. That mask is kept as a control, and fails here.
 """
 

@@ -122,7 +122,7 @@ def naive_arithmetic_attention(attention, x, offset, frequencies):
 
 
 def test_arithmetic_attention_is_its_definition(defaults):
-    """REFERENCE part 2, item 4: q, k and v turned, the output turned back to the query's frame."""
+    """docs/reference.md, 2.4: q, k and v turned, the output turned back to the query's frame."""
     config = arithmetic(defaults)
     torch.manual_seed(0)
     attention = model.Attention(32, 2, 0)

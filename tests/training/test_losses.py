@@ -157,7 +157,7 @@ def test_z_scores():
 
 
 def test_the_invariants_of_q3_by_hand():
-    """REFERENCE 1.2, from its words in numpy."""
+    """docs/reference.md, 1.2, from its words in numpy."""
     x = spacings(length=64).double().numpy()
     found = losses.q3_invariants(torch.from_numpy(x)).numpy()
     for row, values in zip(x, found, strict=True):

@@ -1,4 +1,4 @@
-"""What a trained forecaster is made of: diagnostics A to K of Reference 1.4, heads, weights.
+"""What a forecaster is made of: diagnostics A to K (docs/reference.md, 1.4), heads, weights.
 
 Everything is measured on one set of targets: evenly spread positions of evenly spread windows of
 one split, forecast from the earlier spacings of their window. The effect of a part (a slot, a
@@ -610,7 +610,7 @@ def _roles(
 
 
 def e4_verdict(reports: Sequence[Json]) -> Json:
-    """E4's pass rule over the reports of one variant trained with several seeds (Reference 1.4).
+    """E4's pass rule (docs/reference.md, 1.4) over reports of one variant with several seeds.
 
     The largest ablation dNLL is at least 0.02 on two of three seeds; over seeds, the mean
     correlation of slot gradients is at most 0.6, NLL(IDs alone) - NLL at least 0.02, and exp(NLL)

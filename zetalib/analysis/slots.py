@@ -1,4 +1,4 @@
-"""Measures of memory slots and of what they do, from arrays alone (Reference 1.4).
+"""Measures of memory slots and of what they do, from arrays alone (docs/reference.md, 1.4).
 
 M slots; the *effect* of a slot is what changes when it alone is off: in the NLL (a number a slot)
 or in the forecast mean (a number a slot and target). No measure knows a model.
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# Least eff% of each label; above 30 a slot is dominant (Reference 1.4).
+# Least eff% of each label; above 30 a slot is dominant (docs/reference.md, 1.4).
 LABELS = ((10.0, "strong"), (3.0, "useful"), (1.0, "marginal"))
 
 

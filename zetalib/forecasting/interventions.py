@@ -1,4 +1,4 @@
-"""What is done to memory in rollouts: it fades, or a gate closes it (REFERENCE 1.2, remedies).
+"""What is done to memory in rollouts: it fades, or a gate closes it (docs/reference.md, 1.2).
 
 Both change rollouts only; scores of single forecasts are those of the model as trained.
 """

@@ -1,7 +1,7 @@
 """Free-running forecasts: the model fed with its own spacings.
 
 Err@h = mean over trajectories of |sum of h predicted - sum of h true spacings|, both counted from
-the end of the context (Reference 1.4).
+the end of the context (docs/reference.md, 1.4).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The zeros as an inverse problem: from a stretch of bare spacings to where the next zero lies.
 
-Near height T (Riemann-Siegel, REFERENCE part 2 item 7)
+Near height T (Riemann-Siegel, docs/reference.md, 2.7)
 
     Z(u) = 2 sum_{n <= N} Re[ a_n e^{i (pi u + theta0 - h(u) log n)} ] / sqrt(n) + R(u),
 
@@ -330,7 +330,7 @@ def _solve(lower: Floats, right: Floats) -> Floats:
 
 @numba.njit(**KERNEL)
 def _start(low: int, n: int, tables: Sums, state: State) -> Floats:
-    """a_p and theta0 from S at the zeros as a Gaussian process (REFERENCE part 2, item 3)."""
+    """a_p and theta0 from S at the zeros as a Gaussian process (docs/reference.md, 2.3)."""
     primes, log_p = len(tables.log_p), tables.log_p
     design = np.ones((n - low, 2 * primes + 1))
     for j in range(low, n):

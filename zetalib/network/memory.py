@@ -1,4 +1,4 @@
-"""Memory: learned slots beside the spacings (REFERENCE 1.2: E1, E2, Q3, E3, E4, E5).
+"""Memory: learned slots beside the spacings (docs/reference.md, 1.2: E1, E2, Q3, E3, E4, E5).
 
 A slot fed to the network is m_i = content_i + id_i.
 

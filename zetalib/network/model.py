@@ -7,7 +7,7 @@ and a 4x MLP follow; the head gives
     p(s_{t+1} | s_1 ... s_t) = sum_k pi_k N(mu_k, sigma_k)
 
 with pi by softmax and sigma by softplus + floor. One network, whose parts are chosen apart:
-positions learned (REFERENCE E0), rotary by index (Flash) or by log p
+positions learned (docs/reference.md, E0), rotary by index (Flash) or by log p
 (:mod:`zetalib.network.positions`), and none, a prefix or a postfix of memory slots
 (:mod:`zetalib.network.memory`).
 """
@@ -570,7 +570,7 @@ def similarity_gate(model: SpacingMDN, spacing: Tensor, height: Tensor) -> Tenso
     """Gate (B,) of `Intervention.gate`: how like training the state after each window is.
 
     The cosine of that state with the training centroid over its mean in training, within 0 ... 1:
-    memory is trusted where the model is where it was trained (a rollout remedy of REFERENCE 1.2).
+    memory is trusted where the model is where it was trained (a remedy of docs/reference.md, 1.2).
 
     Raises
     ------

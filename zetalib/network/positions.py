@@ -4,7 +4,7 @@ A rotary head turns the i-th pair of its queries and keys by the angle omega_i x
 the token, so that attention sees differences of offsets only.
 
 - index: x is the number of the spacing, omega geometric from 1 down (Su et al., RoFormer, 2021).
-- arithmetic (REFERENCE part 2, item 4): x = tau_j = (s_1 + ... + s_j)/rho(T), the height of the
+- arithmetic (docs/reference.md, 2.4): x = tau_j = (s_1 + ... + s_j)/rho(T), the height of the
   zero that closes spacing j above the window's first zero, and omega = log p: the frequencies of
   the explicit formula S(t) ~ -(1/pi) sum_p sin(t log p)/sqrt(p). Values are turned too, and what
   attention gathers is turned back into the query's frame, so that a layer can form

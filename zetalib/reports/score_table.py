@@ -1,4 +1,4 @@
-"""The scores as a table, beside what others reported (Reference 1.5 and 2)."""
+"""The scores as a table, beside what others reported (docs/reference.md, 1.5 and 2)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from zetalib.errors import ZetaError
 HORIZONS = ("10", "25", "50", "100")
 
 # Reported by the original system's author; "leaky": the forecast saw its own target
-# (Reference 2, item 1). None: not reported.
+# (docs/reference.md, 2.1). None: not reported.
 REPORTED: list[tuple[str, str, float, float | None, float | None, list[float | None]]] = [
     ("E0 baseline", "200M", -0.069, 0.188, 0.129, [0.18, 0.20, 0.23, 0.22]),
     ("Memory Q3 (leaky)", "200M", -0.689, 0.125, 0.087, [0.29, 0.53, 1.23, 2.41]),
     ("Flash (leaky)", "200M", -0.712, None, 0.085, [None, None, None, 0.26]),
     ("baseline", "2M", -0.5721, None, 0.0835, [None, None, None, 0.2772]),
 ]
-# Measured on the 2M tail while this project was planned (Reference 2, items 2 and 3).
+# Measured on the 2M tail while this project was planned (docs/reference.md, 2.2 and 2.3).
 MEASURED = [
     ("least squares AR(64)", "2M", -0.130),
     ("explicit formula, context 256", "2M", -0.67),

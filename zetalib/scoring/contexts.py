@@ -129,7 +129,7 @@ def resolution(known: Sequence[int], height: float) -> pd.DataFrame:
 
     A stretch of n zeros spans n / rho in height and tells apart the primes whose lines lie further
     apart than 2 pi over that; the variance of S by the others is what is left to a linear forecast
-    of S at the zeros (REFERENCE part 2, item 3). Where all are told apart it has no end, and there
+    of S at the zeros (docs/reference.md, 2.3). Where all are told apart it has no end, and there
     is no row. Columns known, nll, se, series.
     """
     left = {n: unresolved(n / density(height), height)[1] for n in known}

@@ -2,8 +2,8 @@
 
     loss = NLL - entropy_reg H(pi) + sum_i weight_i(step) loss_i
 
-with the ramps and weights of REFERENCE 1.2. Where a loss needs the spread of something over
-windows (statistics, roles), it is the spread over the batch. Losses may look at a whole window,
+with the ramps and weights of docs/reference.md, 1.2. Where a loss needs the spread of something
+over windows (statistics, roles), it is the spread over the batch. Losses may look at a whole window,
 for they are no input of any forecast.
 """
 
@@ -188,7 +188,7 @@ def window_statistics(spacing: Tensor) -> Tensor:
 
 
 def q3_invariants(spacing: Tensor) -> Tensor:
-    """M0 ... M7 of REFERENCE 1.2, spacings (B, T) to (B, 8).
+    """M0 ... M7 of docs/reference.md, 1.2, spacings (B, T) to (B, 8).
 
     M0 mean - 1; M1 entropy of a 16-bin histogram over 0 ... 4; M2 max |D x|; M3 1 % quantile;
     M4 mean |D^2 x|; M5 |difference of means| + |difference of stds| of the two halves; M6 mean
