@@ -4,7 +4,8 @@
 
 with the ramps and weights of docs/reference.md, 1.2. Where a loss needs the spread of something
 over windows (statistics, roles), it is the spread over the batch. Losses may look at a whole
-window, for they are no input of any forecast."""
+window, for they are no input of any forecast.
+"""
 
 from __future__ import annotations
 
