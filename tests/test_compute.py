@@ -1,8 +1,10 @@
 """The pool of threads: order, bounds and faults. The same over a cluster: test_dask.py."""
 
+import os
 import pickle
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -86,3 +88,34 @@ def test_an_error_survives_the_way_between_processes():
     found = pickle.loads(pickle.dumps(error))
     assert type(found) is ZetaError and vars(found) == vars(error)
     assert str(found) == "raw/zeros_14.dat at byte 40: truncated. Fetch it again."
+
+
+def test_forked_calls_return_in_their_order_and_change_nothing_here():
+    kept = []
+
+    def call(k):
+        time.sleep(0.1 * (3 - k))
+        kept.append(k)
+        return k, os.getpid()
+
+    found = compute.map_forks([partial(call, k) for k in range(4)])
+    assert [k for k, _ in found] == [0, 1, 2, 3] and kept == []
+    assert os.getpid() not in {process for _, process in found}
+
+
+def test_a_forked_calls_exception_is_raised_here_and_the_others_end():
+    def fails():
+        raise ZetaError("data/model", "it is not there", "Run it.")
+
+    with pytest.raises(ZetaError, match="it is not there"):
+        compute.map_forks([fails, lambda: time.sleep(60)])
+
+
+def test_a_forked_process_that_dies_is_told():
+    with pytest.raises(ChildProcessError, match="ended with -9"):
+        compute.map_forks([lambda: os.kill(os.getpid(), 9), lambda: 1])
+
+
+def test_one_core_calls_one_after_another(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert compute.map_forks([os.getpid, os.getpid]) == [os.getpid()] * 2

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
 import os
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -125,3 +128,55 @@ def map_threads(
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda arguments: function(*arguments), listed)
         return list(progress.track(found, label, len(listed)))
+
+
+def map_forks(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """What each of `calls` returns, each in a process forked from this one, a core each.
+
+    For work that torch does in small steps: two threads of one process wait for each other more
+    than they work, beside other jobs above all. What the calls change is lost; what they share
+    should be made ready before. One after another where there is one core or no fork.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    if cores == 1 or len(calls) == 1 or "fork" not in multiprocessing.get_all_start_methods():
+        return [call() for call in calls]
+    context = multiprocessing.get_context("fork")
+    waiting, found = list(enumerate(calls)), dict[int, Any]()
+    running: dict[Any, tuple[int, Any]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < cores:
+                place, call = waiting.pop(0)
+                here, there = context.Pipe(duplex=False)
+                process = context.Process(target=_answer, args=(call, there), daemon=True)
+                process.start()
+                there.close()
+                running[here] = place, process
+            ready: list[Any] = multiprocessing.connection.wait([*running])
+            for here in ready:
+                place, process = running.pop(here)
+                try:
+                    good, value = here.recv()
+                except EOFError:
+                    process.join()
+                    raise ChildProcessError(f"a process ended with {process.exitcode}") from None
+                process.join()
+                if not good:
+                    raise value
+                found[place] = value
+    finally:
+        for _, process in running.values():
+            process.kill()
+    return [found[place] for place in range(len(calls))]
+
+
+def _answer(call: Callable[[], Any], there: Any) -> None:
+    """In a forked process: call, with one thread, and send what is returned or raised."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+    try:
+        answer = True, call()
+    except Exception as error:
+        answer = False, error
+    there.send(answer)
+    there.close()

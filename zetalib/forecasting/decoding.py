@@ -56,6 +56,13 @@ class Decoder:
         """Trajectories best rolled out at a time."""
         return TOGETHER if self.coasting is None else 2 * TOGETHER
 
+    def prepare(self, contexts: Floats, heights: Floats) -> None:
+        """Do what is done once for contexts (B, T) at heights (B,), however they go on."""
+        if self.coasting is not None:
+            for i in range(0, len(contexts), self.batch):
+                part = slice(i, i + self.batch)
+                self.coasting.prepare(contexts[part], heights[part])
+
     @torch.inference_mode()
     def __call__(self, contexts: Floats, heights: Floats) -> Mixture:
         grown = len(self._before) == len(contexts) and np.array_equal(

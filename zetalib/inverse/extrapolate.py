@@ -197,6 +197,11 @@ class Coasting:
         self._before = contexts.copy()
         return self._found
 
+    def prepare(self, contexts: Floats, heights: Floats) -> None:
+        """Solve contexts that it will be called with, and find the zeros ahead of them."""
+        self._begin(contexts, heights)
+        self._start.ahead(self._length, self.number)
+
     def _begin(self, contexts: Floats, heights: Floats) -> None:
         t = contexts.shape[1]
         for start in self._starts:
