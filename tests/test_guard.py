@@ -88,6 +88,8 @@ def repository(tmp_path_factory):
     shutil.copyfile(PLATT, folder / "zeros_14.dat")
     (folder / ".gitignore").write_text("running\n")
     run(folder, "git", "init", "-q", "-b", "main")
+    run(folder, "git", "config", "user.name", "t")  # DVC's experiments are commits
+    run(folder, "git", "config", "user.email", "t@example.org")
     run(folder, "dvc", "init", "-q")
     guarded(folder, "repro")
     commit(folder, "once")
@@ -314,6 +316,8 @@ def test_an_output_that_is_gone_is_back_where_nothing_else_has_changed(repositor
 def test_a_download_of_before_the_first_lock_survives_a_failure(repository, tmp_path):
     run(tmp_path, "git", "clone", "-q", str(repository), "clone")
     clone = tmp_path / "clone"
+    run(clone, "git", "config", "user.name", "t")
+    run(clone, "git", "config", "user.email", "t@example.org")
     (clone / "dvc.lock").unlink()
     shutil.rmtree(clone / "metrics")
     commit(clone, "nothing locked")

@@ -279,6 +279,8 @@ def _ending_children() -> Iterator[None]:
     def end(number: int, _frame: Any) -> None:
         import psutil
 
+        for once in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(once, signal.SIG_IGN)  # or who is waited for here would be forgotten
         children = psutil.Process().children(recursive=True)
         for child in children:
             with suppress(psutil.NoSuchProcess):
@@ -288,8 +290,11 @@ def _ending_children() -> Iterator[None]:
                 child.kill()
         raise KeyboardInterrupt
 
-    heard = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
-    before = {s: signal.signal(s, end) for s in heard}
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {s: signal.getsignal(s) for s in numbers}
+    for number in numbers[:2]:
+        if before[number] != signal.SIG_IGN:
+            signal.signal(number, end)
     try:
         yield
     finally:
