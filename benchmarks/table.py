@@ -24,10 +24,11 @@ from pathlib import Path
 import numpy as np
 
 from zetalib import compute
+from zetalib.archive import fixed_point
 from zetalib.archive.codec import read_blocks
 from zetalib.data import decode, unfold, window
 from zetalib.reports import experiments
-from zetalib.sources import download, riemann_siegel, tables
+from zetalib.sources import download, riemann_siegel
 
 PARAMS = experiments.resolve("network-only")
 
@@ -42,7 +43,7 @@ def write(path: Path, count: int, scratch: Path) -> None:
     with path.open("w") as handle:
         for file in sorted(folder.glob("zeros_*.dat"), key=lambda p: int(p.stem.split("_")[1])):
             for block in read_blocks(file):
-                heights = tables.fixed.to_floats(block.heights)
+                heights = fixed_point.to_floats(block.heights)
                 handle.write("".join(f"{g:17.9f}\n" for g in heights))
                 file.unlink(missing_ok=True)
 

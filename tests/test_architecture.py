@@ -1,9 +1,11 @@
 """The rooms of the library, and the one direction imports go in: docs/architecture.md."""
 
 import ast
+import importlib
 import re
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -102,3 +104,23 @@ def test_what_is_cited_is_in_the_reference():
         part, item = number.split(".")
         place = rf"^### {number} " if part == "1" else rf"^{item}\. "
         assert re.search(place, first if part == "1" else second, re.MULTILINE), number
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.name)
+def test_what_a_benchmark_takes_of_the_library_is_there(path):
+    """No test runs them: a name that has moved would be found by who runs one next."""
+    tree = ast.parse(path.read_text())
+    taken = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "zetalib":
+            parent = importlib.import_module(node.module)
+            for alias in node.names:
+                found = getattr(parent, alias.name, None)
+                if found is None:
+                    found = importlib.import_module(f"{node.module}.{alias.name}")
+                taken[alias.asname or alias.name] = found
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = taken.get(node.value.id)
+            if isinstance(module, ModuleType):
+                assert hasattr(module, node.attr), f"{path.name}:{node.lineno}: {node.attr}"
