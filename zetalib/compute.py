@@ -120,14 +120,12 @@ def _say(event: tuple[float, Any]) -> None:
         print(f"worker {what['worker']} is gone; what it was at is done again", flush=True)
 
 
-def map_threads(
-    calls: Iterable[tuple[Any, ...]], function: Callable[..., Any], label: str = "solved"
-) -> list[Any]:
+def map_threads(calls: Iterable[tuple[Any, ...]], function: Callable[..., Any]) -> list[Any]:
     """Call `function` with each of `calls` on all cores; for kernels, which hold no lock."""
     listed = list(calls)
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda arguments: function(*arguments), listed)
-        return list(progress.track(found, label, len(listed)))
+        return list(progress.track(found, "solved", len(listed)))
 
 
 def map_forks(calls: Sequence[Callable[[], Any]]) -> list[Any]:

@@ -46,6 +46,7 @@ PERSISTENT = {Path("data/raw"), Path("data/zeros"), Path("data/spacings")}  # `p
 _NAMES = re.compile(r"zeros_\d+\.(dat|parquet)")  # in those
 _INDEXES = {"manifest.json", "_index.json", "index.json"}  # what they hold names nobody
 _LEFT_BY_DVC = re.compile(r"\.[\w-]{20,}\.tmp")  # where it was killed as it brought a file
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _WAIT = 10.0  # seconds, for a stage that has been told to end
 
 
@@ -121,38 +122,34 @@ def check_outputs(repo: Repo, outs: Iterable[Output]) -> list[Path]:
     ZetaError
         Naming the first file that DVC would delete and nobody could bring back.
     """
-    loose = []
+    named: list[Path] = []
     for out in outs:
         path = Path(out.def_path)
-        if path.is_file() and not path.is_symlink():
-            loose += [path] if not _cached(repo, path) else []
         if path.is_dir():
-            loose += _check_folder(repo, path)
-    return loose
+            named += _named_as_ours(repo, path)
+        elif path.is_file() and not path.is_symlink():
+            named.append(path)
+    return [path for path in named if not _cached(repo, path)]
 
 
-def _check_folder(repo: Repo, folder: Path) -> list[Path]:
-    written = _written(folder)
-    loose = []
+def _named_as_ours(repo: Repo, folder: Path) -> Iterator[Path]:
+    """Files of an output folder whose name alone says that a stage wrote them; none of a user's."""
+    names, written = FILES.get(folder, _INDEXES), _written(folder)
     for path in sorted(folder.rglob("*")):
-        # What a link leads to stays where it is.
         if not path.is_file() or path.is_symlink():
-            continue
+            continue  # what a link leads to stays where it is
         direct = path.parent == folder
-        names = FILES.get(folder, _INDEXES)
         if direct and path.name in names:
-            loose += [path] if not _cached(repo, path) else []
-        elif not (
-            direct
-            and (
-                _LEFT_BY_DVC.fullmatch(path.name)
-                or (_NAMES.fullmatch(path.name) and _cached(repo, path))
-                or written(path)
-            )
-        ):
+            yield path
+            continue
+        known = direct and (
+            _LEFT_BY_DVC.fullmatch(path.name)
+            or (_NAMES.fullmatch(path.name) and _cached(repo, path))
+            or written(path)
+        )
+        if not known:
             problem = "this file is not one that the pipeline wrote, and DVC would delete it"
             raise ZetaError(path, problem, "Move it elsewhere, then run it again.")
-    return loose
 
 
 def _written(folder: Path) -> Callable[[Path], bool]:
@@ -188,12 +185,9 @@ def _touched(repo: Repo, asked: Namespace, kind: str) -> list[Output]:
         with suppress(Exception):  # DVC will say so
             asked_for = [stage for target in asked.targets for stage in repo.stage.collect(target)]
             graph = repo.index.graph
-            below = (
-                set()
-                if asked.single_item
-                else {s for a in asked_for for s in networkx.descendants(graph, a)}
-            )
-            stages = {*asked_for, *below}
+            stages = set(asked_for)
+            if not asked.single_item:
+                stages |= {s for a in asked_for for s in networkx.descendants(graph, a)}
     outs = [out for stage in stages for out in stage.outs if out.use_cache]
     return [out for out in outs if kind != "repro" or not out.persist]
 
@@ -218,13 +212,8 @@ class Kept:
         place = KEPT / time.strftime("%Y%m%d-%H%M%S")
         self.aside = {path: place / path for path in loose}
         for path, copy in self.aside.items():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                copy.hardlink_to(path)
-            except FileExistsError:
-                pass  # of this second, and the same file
-            except OSError:
-                shutil.copy2(path, copy)
+            if not copy.exists():  # of this second, and the same file
+                _link(path, copy)
 
     def forget_unchanged(self) -> dict[Path, Path]:
         """Remove links to files that are still there; what is left."""
@@ -256,12 +245,20 @@ class Kept:
             left |= int(main(["checkout", "--quiet", *force, path]))
         for path, copy in self.aside.items():
             if not (path.is_file() and copy.samefile(path)):
-                path.parent.mkdir(parents=True, exist_ok=True)
                 path.unlink(missing_ok=True)
-                path.hardlink_to(copy)
+                _link(copy, path)
         if _stashed() != self._stashed:
             return "Changes that were not committed are in `git stash list`: `git stash pop`."
         return "For the rest: `dvc checkout`, then `dvc repro`." if left else ""
+
+
+def _link(path: Path, there: Path) -> None:
+    """Have the file at `path` also at `there`: linked, or copied where no link can be."""
+    there.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        there.hardlink_to(path)
+    except OSError:
+        shutil.copy2(path, there)
 
 
 def _stashed() -> int:
@@ -279,7 +276,7 @@ def _ending_children() -> Iterator[None]:
     def end(number: int, _frame: Any) -> None:
         import psutil
 
-        for once in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        for once in _SIGNALS:
             signal.signal(once, signal.SIG_IGN)  # or who is waited for here would be forgotten
         children = psutil.Process().children(recursive=True)
         for child in children:
@@ -290,28 +287,22 @@ def _ending_children() -> Iterator[None]:
                 child.kill()
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    before = {s: signal.getsignal(s) for s in numbers}
-    for number in numbers[:2]:
-        if before[number] != signal.SIG_IGN:
-            signal.signal(number, end)
-    try:
+    heard = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) != signal.SIG_IGN]
+    with _handled(heard, end):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Hear no signal for some seconds: the workspace is being put back."""
-    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    before = {s: signal.signal(s, signal.SIG_IGN) for s in numbers}
+def _handled(numbers: Iterable[signal.Signals], handler: Any) -> Iterator[None]:
+    """Handle these signals so, and all of `_SIGNALS` as before in the end."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number in numbers:
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -339,7 +330,8 @@ def run(arguments: Sequence[str]) -> int:
         except KeyboardInterrupt:
             status = 128 + signal.SIGINT
         finally:
-            with _undisturbed(), chdir(root):
+            # Undisturbed for some seconds: the workspace is being put back.
+            with _handled(_SIGNALS, signal.SIG_IGN), chdir(root):
                 if status and kind == "exp run":
                     left = kept.put_back()
                     text = "The workspace is as it was before this experiment."

@@ -38,15 +38,12 @@ def key(*ingredients: Any) -> str:
     return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()
 
 
-def code(module: str | Path, without: Collection[str] = NO_NUMBERS) -> str:
-    """Digest of a module's code and of what it imports of the library, directly or not.
+def code(module: str | Path) -> str:
+    """Digest of the code of a module, by its file, and of what it imports of the library.
 
-    Parameters
-    ----------
-    module : path of its source file
-    without : names of modules that are left out, with what only they import
+    Modules of `NO_NUMBERS` are left out, with what only they import.
     """
-    return _digest_files(frozenset(closure(module, without)))
+    return _digest_files(frozenset(closure(module, NO_NUMBERS)))
 
 
 def closure(
