@@ -4,7 +4,7 @@ from zetalib import atomic, params, shares
 from zetalib.baselines import explicit_formula, rivals
 from zetalib.data import window
 from zetalib.errors import run_stage
-from zetalib.inverse import solver
+from zetalib.inverse import solution_cache
 from zetalib.scoring import skill
 
 
@@ -29,7 +29,7 @@ def main() -> None:
         entrants = {name: entrants[name] for name in ("marginal", f"AR({ar.order})")}
     if p.invert.solve:
         solved = fit[shares.part(len(fit), p.invert.skip_lowest) :]
-        known = solver.load(*(f"data/inversion/{s}.safetensors" for s in ("train", "val")))
+        known = solution_cache.load(*(f"data/inversion/{s}.safetensors" for s in ("train", "val")))
         entrants["inversion alone"] = rivals.fit_inversion(solved, known)
     scores = {}
     for name, rival in entrants.items():

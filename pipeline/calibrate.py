@@ -4,7 +4,7 @@ from zetalib import atomic, params
 from zetalib.data import window
 from zetalib.errors import run_stage
 from zetalib.forecasting import ahead, forecasts
-from zetalib.inverse import solver
+from zetalib.inverse import solution_cache
 from zetalib.network import model
 from zetalib.scoring import conformal
 
@@ -12,7 +12,9 @@ from zetalib.scoring import conformal
 def main() -> None:
     p = params.load()
     c = p.calibrate
-    network = model.load("data/model", solver.load("data/inversion/calibration.safetensors"))
+    network = model.load(
+        "data/model", solution_cache.load("data/inversion/calibration.safetensors")
+    )
     windows = window.load("data/windows", "calibration")
     found = forecasts.forecast(network, windows)
     raw = {str(level): conformal.interval(found.mixture, level) for level in c.levels}

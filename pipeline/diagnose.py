@@ -4,13 +4,15 @@ from zetalib import atomic, params
 from zetalib.analysis import diagnostics
 from zetalib.data import window
 from zetalib.errors import run_stage
-from zetalib.inverse import solver
+from zetalib.inverse import solution_cache
 from zetalib.network import model
 
 
 def main() -> None:
     p = params.load()
-    network = model.load("data/model", solver.load("data/inversion/calibration.safetensors"))
+    network = model.load(
+        "data/model", solution_cache.load("data/inversion/calibration.safetensors")
+    )
     windows = window.load("data/windows", "calibration")
     report, tables = diagnostics.diagnose(network, windows, p.diagnose, p.evaluate.contexts[0])
     for name, table in tables.items():

@@ -5,7 +5,7 @@ from zetalib.baselines import rivals
 from zetalib.data import window
 from zetalib.errors import run_stage
 from zetalib.forecasting import ahead, forecasts, interventions
-from zetalib.inverse import solver
+from zetalib.inverse import solution_cache
 from zetalib.network import model
 from zetalib.scoring import conformal, coverage, evaluate, skill, summary
 
@@ -15,7 +15,7 @@ def main() -> None:
     calibrator = conformal.read("data/calibrator.json")
     windows = window.load("data/windows", "val")
     known = skill.read("data/rivals.parquet", window.targets(windows).size)
-    network = model.load("data/model", solver.load("data/inversion/val.safetensors"))
+    network = model.load("data/model", solution_cache.load("data/inversion/val.safetensors"))
     found = forecasts.forecast(network, windows)
     forecasts.write("data/forecasts/val.parquet", found, "val")
     fit = window.load("data/windows", "train")

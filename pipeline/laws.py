@@ -17,7 +17,7 @@ from zetalib.data import parquet_folders, window
 from zetalib.data.window import Windows
 from zetalib.errors import run_stage
 from zetalib.forecasting import forecasts, interventions, rollout
-from zetalib.inverse import solver
+from zetalib.inverse import solution_cache
 from zetalib.network import model
 from zetalib.theory import point_statistics
 from zetalib.theory.point_statistics import Floats
@@ -40,7 +40,9 @@ def record(windows: Windows, zeros: int) -> tuple[Floats, Floats]:
 def main() -> None:
     p = params.load()
     fit, near, tail = (window.load("data/windows", split) for split in window.SPLITS)
-    network = model.load("data/model", solver.load("data/inversion/calibration.safetensors"))
+    network = model.load(
+        "data/model", solution_cache.load("data/inversion/calibration.safetensors")
+    )
 
     plots = []
     metrics: dict[str, Any] = {}

@@ -15,7 +15,7 @@ from zetalib.baselines import rivals
 from zetalib.data import window
 from zetalib.data.window import Windows
 from zetalib.errors import run_stage
-from zetalib.inverse import solver
+from zetalib.inverse import solution_cache
 from zetalib.network import model
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     p = params.load()
     fit, near = (window.load("data/windows", split) for split in ("train", "calibration"))
     ar = rivals.best_ar(fit, p.baselines.ar_orders, p.baselines.ar_skips)
-    known = solver.load("data/inversion/calibration.safetensors")
+    known = solution_cache.load("data/inversion/calibration.safetensors")
     for folder in folders:
         network = model.load(folder, known)
         windows = Windows(near.spacing[:, : network.context + 1], near.n, near.gamma)

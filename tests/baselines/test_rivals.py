@@ -7,7 +7,7 @@ import torch
 from zetalib.baselines import rivals, sine_process
 from zetalib.data import window
 from zetalib.data.window import Windows, density
-from zetalib.inverse import solver
+from zetalib.inverse import solution_cache
 
 
 def windows(spacing, first=1e6):
@@ -151,7 +151,7 @@ def test_no_rival_sees_its_target(name):
         data = windows(np.abs(data.spacing.numpy()) + 0.05)
         rival = rivals.by_explicit_formula()
     elif name == "inversion":
-        rival = rivals.fit_inversion(data[:20], solver.Known())
+        rival = rivals.fit_inversion(data[:20], solution_cache.SolutionCache())
     else:
         rival = (
             rivals.fit_ar(data, 8) if name == "ar" else rivals.fit_ar_in_height(ar2(120, 48), 16)
@@ -189,7 +189,7 @@ def test_a_mixture_of_scales_finds_its_parts():
 def test_a_wrong_solution_is_not_beyond_all_chance():
     """However sure the inversion was: what it never saw go wrong keeps half a count."""
     data = ar2(12, 200)
-    solved = solver.Known()
+    solved = solution_cache.SolutionCache()
     found = np.zeros((12, 199, 7))
     found[:, :, 0] = data.spacing[:, 1:].numpy()  # right, and sure of it, but for one
     found[:, :, 1] = 1e-6

@@ -7,7 +7,8 @@ from conftest import zeros
 from zetalib.inverse import extrapolate, solver
 from zetalib.inverse.extrapolate import Coasting
 from zetalib.inverse.simd import WIDTH
-from zetalib.inverse.solver import Follower, Known
+from zetalib.inverse.solution_cache import SolutionCache
+from zetalib.inverse.solver import Follower
 
 CONTEXT, AHEAD = 100, 100
 
@@ -21,7 +22,7 @@ def stretches():
 @pytest.fixture(scope="module")
 def solved(stretches):
     spacing, height = stretches
-    run = Coasting(Known(), AHEAD)
+    run = Coasting(SolutionCache(), AHEAD)
     run(spacing[:, :CONTEXT], height)
     return run
 
@@ -81,7 +82,7 @@ def test_what_is_fed_back_moves_the_next_forecast_not_the_zeros(stretches, solve
 
 def test_contexts_are_solved_once_and_their_beginnings_followed_with_them(stretches, monkeypatch):
     spacing, height = stretches[0][:2, :40], stretches[1][:2]
-    followed, known = [], Known()
+    followed, known = [], SolutionCache()
     monkeypatch.setattr(
         known.__class__, "__call__", lambda _, s, h: followed.append(s.shape) or real(s, h)
     )

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zetalib.errors import ZetaError
-from zetalib.inverse import solver
-from zetalib.inverse.solver import WIDTH, Follower, Known
+from zetalib.inverse import solution_cache, solver
+from zetalib.inverse.solution_cache import SolutionCache
+from zetalib.inverse.solver import WIDTH, Follower
 from zetalib.sources import riemann_siegel
 from zetalib.theory import zeta
 
@@ -159,7 +160,7 @@ def test_without_arithmetic_nothing_is_claimed():
 
 def test_known_computes_what_is_missing(stretches, solved, monkeypatch):
     spacing, height = (v[:, :60] if v.ndim > 1 else v for v in stretches)
-    known, computed = Known(), []
+    known, computed = SolutionCache(), []
     known.add(spacing[:2], height[:2], solved[:2, :60])
 
     def forecasts(s, h):
@@ -176,7 +177,7 @@ def test_known_computes_what_is_missing(stretches, solved, monkeypatch):
 
 def test_known_never_gives_another_stretch(stretches, solved, monkeypatch):
     spacing, height = stretches[0][:1, :60], stretches[1][:1]
-    known = Known()
+    known = SolutionCache()
     known.add(spacing, height, solved[:1, :60])
     monkeypatch.setattr(solver, "forecasts", lambda s, _: np.full((*s.shape, 7), -1.0))
     other = spacing.copy()
@@ -189,16 +190,16 @@ def test_known_never_gives_another_stretch(stretches, solved, monkeypatch):
 
 def test_saved_forecasts_come_back(tmp_path, stretches, solved, monkeypatch):
     path = tmp_path / "known.safetensors"
-    solver.save(path, *stretches, solved)
+    solution_cache.save(path, *stretches, solved)
     monkeypatch.setattr(solver, "forecasts", None)
-    assert np.array_equal(solver.load(path)(*stretches), solved)
+    assert np.array_equal(solution_cache.load(path)(*stretches), solved)
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "text", "shape", "part"])
 def test_damaged_files_are_refused(tmp_path, stretches, solved, damage):
     path = tmp_path / "known.safetensors"
     spacing, height = stretches
-    solver.save(path, spacing, height, solved[:, :-1] if damage == "shape" else solved)
+    solution_cache.save(path, spacing, height, solved[:, :-1] if damage == "shape" else solved)
     content = path.read_bytes()
     if damage == "gone":
         path.unlink()
@@ -209,7 +210,7 @@ def test_damaged_files_are_refused(tmp_path, stretches, solved, damage):
     elif damage == "part":
         path.write_bytes(content.replace(b'"height"', b'"weight"'))
     with pytest.raises(ZetaError, match="dvc repro"):
-        solver.load(path)
+        solution_cache.load(path)
 
 
 @pytest.mark.parametrize(
@@ -227,9 +228,9 @@ def test_saved_forecasts_that_mean_nothing_are_refused(
 ):
     parts = [a.copy() for a in (*stretches, solved)]
     parts[part][place] = value
-    solver.save(tmp_path / "known.safetensors", *parts)
+    solution_cache.save(tmp_path / "known.safetensors", *parts)
     with pytest.raises(ZetaError, match=rf"known\.safetensors: {problem}.*dvc repro -f invert"):
-        solver.load(tmp_path / "known.safetensors")
+        solution_cache.load(tmp_path / "known.safetensors")
 
 
 @pytest.mark.parametrize("height", [np.nan, -1.0, 99.0, 1.1e10, np.inf])

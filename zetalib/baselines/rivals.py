@@ -30,7 +30,7 @@ from zetalib.data.window import Windows, density, targets
 from zetalib.densities.density import Density
 from zetalib.densities.histogram import Gridded
 from zetalib.densities.mixture import Mixture
-from zetalib.inverse import solver
+from zetalib.inverse import solution_cache
 from zetalib.theory import zeta
 
 Floats = NDArray[np.float64]
@@ -229,7 +229,7 @@ def _gaussian(mu: Floats, sigma: Floats) -> Mixture:
     return Mixture(np.ones((mu.size, 1)), mu.reshape(-1, 1), sigma.reshape(-1, 1))
 
 
-def fit_inversion(windows: Windows, known: solver.Known) -> Rival:
+def fit_inversion(windows: Windows, known: solution_cache.SolutionCache) -> Rival:
     """The inversion's forecast with a mixture of Gaussians about it.
 
     Forecasts are put into classes by the standard deviation they claim; in each a mixture of
@@ -263,7 +263,7 @@ def fit_inversion(windows: Windows, known: solver.Known) -> Rival:
     return forecaster
 
 
-def _solved(windows: Windows, known: solver.Known) -> tuple[Floats, Floats]:
+def _solved(windows: Windows, known: solution_cache.SolutionCache) -> tuple[Floats, Floats]:
     found = known(windows.spacing.numpy()[:, :-1], windows.heights().numpy())
     return found[:, :, 0].ravel(), found[:, :, 1].ravel()
 

@@ -21,6 +21,7 @@ from scipy.linalg import solve_triangular
 
 from zetalib import compute
 from zetalib.inverse.simd import WIDTH, every, get, put
+from zetalib.inverse.solution_cache import SolutionCache
 from zetalib.inverse.solver import (
     COLUMNS,
     KERNEL,
@@ -29,7 +30,6 @@ from zetalib.inverse.solver import (
     LOST,
     Floats,
     Follower,
-    Known,
     State,
     Sums,
     _height,
@@ -181,7 +181,7 @@ class Coasting:
     number : spacings forecast from a start, about; more of them take longer
     """
 
-    def __init__(self, known: Known, number: int = 64) -> None:
+    def __init__(self, known: SolutionCache, number: int = 64) -> None:
         self.known, self.number = known, number
         self._starts: list[_Start] = []
         self._before = np.empty((0, 0))

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from zetalib import atomic, params
 from zetalib.errors import ZetaError
-from zetalib.inverse import solver
+from zetalib.inverse import solution_cache
 from zetalib.network.memory import Intervention, Link, Memory, Statistics
 from zetalib.network.positions import Rotary, Rotation, height_offsets, log_height, rotate
 
@@ -195,7 +195,7 @@ class SpacingMDN(nn.Module):
         self.head = nn.Linear(width, 3 * config.components)
         self.register_buffer("spread", torch.ones(()))  # set after training: params.Train.rescale
         self.prior: nn.Linear | None = None
-        self.known = solver.Known()
+        self.known = solution_cache.SolutionCache()
         if config.inversion:
             self.prior = nn.Linear(FEATURES, width)
         self.memory: Memory | None = None
@@ -606,7 +606,7 @@ def save(model: SpacingMDN, folder: str | Path) -> None:
         atomic.write_json(aside / "config.json", config)
 
 
-def load(folder: str | Path, known: solver.Known | None = None) -> SpacingMDN:
+def load(folder: str | Path, known: solution_cache.SolutionCache | None = None) -> SpacingMDN:
     """Load a saved model; no code of the file runs (safetensors).
 
     `known`: inversions computed before, for a model that starts from them.

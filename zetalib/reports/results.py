@@ -29,7 +29,7 @@ from zetalib.data import window
 from zetalib.data.window import Windows, density
 from zetalib.errors import ZetaError
 from zetalib.forecasting import forecasts, interventions
-from zetalib.inverse import solver
+from zetalib.inverse import solution_cache, solver
 from zetalib.network import model
 from zetalib.reports import experiments
 from zetalib.scoring import contexts, evaluate, score, skill
@@ -214,24 +214,24 @@ def _trained(run: Run, fit: Windows, key: str, log: Log) -> Path:
     return folder
 
 
-def _known(p: params.Params) -> tuple[solver.Known, bool]:
+def _known(p: params.Params) -> tuple[solution_cache.SolutionCache, bool]:
     """What the invert stage solved, if anything in windows so long; others are as they come."""
     long = []
     for path in sorted(INVERTED.glob("*.safetensors")) if p.model.inversion else []:
         with safe_open(path, "numpy") as file:
             if file.get_slice("spacing").get_shape()[1] == p.window.length - 1:
                 long.append(path)
-    return solver.load(*long), bool(long)
+    return solution_cache.load(*long), bool(long)
 
 
-def _solve(known: solver.Known, windows: Iterable[Windows], folder: Path) -> float:
+def _solve(known: solution_cache.SolutionCache, windows: Iterable[Windows], folder: Path) -> float:
     """Add the inversions of `windows` to `known`; the CPU seconds they took, now or before."""
     path, cost = folder / "inversion.safetensors", folder / "inversion.json"
     spacing = np.concatenate([w.spacing.numpy()[:, :-1] for w in windows])
     height = np.concatenate([w.heights().numpy() for w in windows])
     if not cost.is_file():
         began = time.process_time()
-        solver.save(path, spacing, height, solver.forecasts(spacing, height))
+        solution_cache.save(path, spacing, height, solver.forecasts(spacing, height))
         atomic.write_json(cost, {"seconds": time.process_time() - began})
     known.add(spacing, height, safetensors.numpy.load_file(path)["forecasts"])
     return float(json.loads(cost.read_text())["seconds"])

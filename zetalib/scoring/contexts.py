@@ -19,7 +19,7 @@ from zetalib.baselines.explicit_formula import density, unresolved
 from zetalib.data import window
 from zetalib.data.window import Windows
 from zetalib.errors import ZetaError
-from zetalib.inverse import solver
+from zetalib.inverse import solution_cache, solver
 from zetalib.scoring import bootstrap, skill
 
 Floats = NDArray[np.float64]
@@ -97,7 +97,7 @@ def transition(
         By classes of spacings known, beginning as `KNOWN` says: the same, the median standard
         deviation claimed, and :func:`zetalib.scoring.skill.summary` with errors over stretches.
     """
-    solved = solver.Known()
+    solved = solution_cache.SolutionCache()
     for part in (below, above):
         past, height = part.spacing.numpy()[:, :-1], part.heights().numpy()
         solved.add(past, height, solver.forecasts(past, height))

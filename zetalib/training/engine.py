@@ -29,7 +29,7 @@ from torch import Tensor
 from zetalib import params, provenance
 from zetalib.data.window import Windows, save_tensors
 from zetalib.errors import ZetaError
-from zetalib.inverse.solver import Known
+from zetalib.inverse.solution_cache import SolutionCache
 from zetalib.network import memory
 from zetalib.network.model import SpacingMDN, learn_centroid, nll
 from zetalib.training import batches, losses
@@ -134,7 +134,7 @@ def train(
     log: Log = print,
     watch: Watch | None = None,
     group: Group = ALONE,
-    known: Known | None = None,
+    known: SolutionCache | None = None,
 ) -> Result:
     """Train a forecaster on `windows` (the training split) and return the best one found.
 
@@ -152,7 +152,7 @@ def train(
     ----------
     watch : callable, optional
         Is given each point of the curve as it comes.
-    known : Known, optional
+    known : SolutionCache, optional
         Inversions computed before, for a model that starts from them.
     group : Group
         The processes that train together; rank 0 alone logs, is watched and writes. Each returns
