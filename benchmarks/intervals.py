@@ -13,7 +13,7 @@ import numpy as np
 from zetalib import params
 from zetalib.data import window
 from zetalib.forecasting import forecasts
-from zetalib.inverse import solution_cache
+from zetalib.inverse import solutions
 from zetalib.network import model
 from zetalib.scoring import conformal
 from zetalib.scoring.conformal import Floats, Interval
@@ -28,7 +28,7 @@ Sample = tuple[dict[str, Interval], Floats]
 def sample(split: str, levels: list[float], share: float = 1.0) -> Sample:
     """Raw intervals by level and truths of the top `share` of a split."""
     windows = window.load("data/windows", split)
-    network = model.load("data/model", solution_cache.load(f"data/inversion/{split}.safetensors"))
+    network = model.load("data/model", solutions.load(f"data/inversion/{split}.safetensors"))
     found = forecasts.forecast(network, windows[len(windows) - math.ceil(share * len(windows)) :])
     return {str(q): conformal.interval(found.mixture, q) for q in levels}, found.y
 

@@ -26,7 +26,7 @@ from zetalib.forecasting import rollout
 from zetalib.forecasting.decoding import Decoder
 from zetalib.forecasting.forecasts import next_spacing
 from zetalib.forecasting.rollout import Floats, Forecaster
-from zetalib.inverse import solution_cache
+from zetalib.inverse import solutions
 from zetalib.inverse.extrapolate import Coasting
 from zetalib.network import model
 
@@ -96,7 +96,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print("| model | solving, s | kept, s | alone, s | batched, s | ratios | differ by |")
     print("|---|---|---|---|---|---|---|")
-    known = solution_cache.load("data/inversion/calibration.safetensors")
+    known = solutions.load("data/inversion/calibration.safetensors")
     with threadpool_limits(1):
         for folder in a.models:
             runs = Rollouts(model.load(Path(folder), known), a.trajectories, a.steps)

@@ -4,7 +4,7 @@ from zetalib import atomic, params
 from zetalib.data import window
 from zetalib.errors import run_stage
 from zetalib.forecasting import ahead, forecasts
-from zetalib.inverse import solution_cache
+from zetalib.inverse import solutions
 from zetalib.network import model
 from zetalib.scoring import conformal
 
@@ -12,14 +12,13 @@ from zetalib.scoring import conformal
 def main() -> None:
     p = params.load()
     c = p.calibrate
-    network = model.load(
-        "data/model", solution_cache.load("data/inversion/calibration.safetensors")
-    )
+    network = model.load("data/model")
+    cache = solutions.load_split("calibration")
     windows = window.load("data/windows", "calibration")
-    found = forecasts.forecast(network, windows)
+    found = forecasts.forecast(network, windows, cache)
     raw = {str(level): conformal.interval(found.mixture, level) for level in c.levels}
     calibrator = conformal.calibrate(raw, found.y, c.classes, c.step)
-    samples, truth = ahead.sample_ahead(windows, network, p.evaluate, c)
+    samples, truth = ahead.sample_ahead(windows, network, p.evaluate, c, cache)
     calibrator = calibrator.with_ahead(samples, truth)
     forecasts.write("data/forecasts/calibration.parquet", found, "calibration")
     atomic.write_json("data/calibrator.json", calibrator.model_dump())

@@ -26,7 +26,7 @@ def main() -> None:
         except ZetaError as error:
             print(f"left out: {error}")
             continue
-        found = contexts.explicit_formula(stretches, c.targets)
+        found = contexts.by_explicit_formula(stretches, c.targets)
         metrics[f"explicit formula, {context}"] = found
         law.append(contexts.row("explicit formula", context, found))
         print(f"explicit formula given {context}: NLL {found['nll']:.3f}", flush=True)

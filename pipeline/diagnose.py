@@ -4,17 +4,18 @@ from zetalib import atomic, params
 from zetalib.analysis import diagnostics
 from zetalib.data import window
 from zetalib.errors import run_stage
-from zetalib.inverse import solution_cache
+from zetalib.inverse import solutions
 from zetalib.network import model
 
 
 def main() -> None:
     p = params.load()
-    network = model.load(
-        "data/model", solution_cache.load("data/inversion/calibration.safetensors")
-    )
+    network = model.load("data/model")
+    cache = solutions.load_split("calibration")
     windows = window.load("data/windows", "calibration")
-    report, tables = diagnostics.diagnose(network, windows, p.diagnose, p.evaluate.contexts[0])
+    report, tables = diagnostics.diagnose(
+        network, windows, p.diagnose, p.evaluate.contexts[0], cache
+    )
     for name, table in tables.items():
         atomic.write_table(f"plots/diagnose/{name}.csv", table, diagnostics.BLANK)
     atomic.write_metrics("metrics/diagnose.json", report)

@@ -1,11 +1,11 @@
 """Stage evaluate: score the forecaster on the val tail, alone and beside its rivals."""
 
 from zetalib import atomic, params
-from zetalib.baselines import rivals
+from zetalib.baselines import rollouts
 from zetalib.data import window
 from zetalib.errors import run_stage
 from zetalib.forecasting import ahead, forecasts, interventions
-from zetalib.inverse import solution_cache
+from zetalib.inverse import solutions
 from zetalib.network import model
 from zetalib.scoring import conformal, coverage, evaluate, skill, summary
 
@@ -15,18 +15,20 @@ def main() -> None:
     calibrator = conformal.read("data/calibrator.json")
     windows = window.load("data/windows", "val")
     known = skill.read("data/rivals.parquet", window.targets(windows).size)
-    network = model.load("data/model", solution_cache.load("data/inversion/val.safetensors"))
-    found = forecasts.forecast(network, windows)
+    network = model.load("data/model")
+    cache = solutions.load_split("val")
+    found = forecasts.forecast(network, windows, cache)
     forecasts.write("data/forecasts/val.parquet", found, "val")
-    fit = window.load("data/windows", "train")
-    ar = rivals.best_ar(fit, p.baselines.ar_orders, p.baselines.ar_skips)
-    forecaster = interventions.forecasters(network, p.evaluate)
-    rolled = evaluate.rollouts(windows, forecaster, network.context, p.evaluate, ar)
+    forecaster = interventions.forecaster(
+        network, cache, fade=p.evaluate.fade, gate=p.evaluate.gate
+    )
+    of_rivals = rollouts.read("data/rollouts/rivals.safetensors")
+    rolled = evaluate.rollouts(windows, forecaster, p.evaluate, of_rivals)
     metrics, plots = evaluate.evaluate(found, rolled, p.evaluate)
     metrics["coverage"], covered = coverage.report(found, windows, calibrator, p.baselines.block)
     plots |= covered
     metrics["ahead"] = coverage.report_ahead(
-        *ahead.sample_ahead(windows, network, p.evaluate, p.calibrate), calibrator
+        *ahead.sample_ahead(windows, network, p.evaluate, p.calibrate, cache), calibrator
     )
     scores = {"network": skill.by_target(found.mixture, found.y)}
     scores |= known

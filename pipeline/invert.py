@@ -3,7 +3,7 @@
 from zetalib import params, shares
 from zetalib.data import window
 from zetalib.errors import run_stage
-from zetalib.inverse import solution_cache, solver
+from zetalib.inverse import solutions, solver
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
         windows = windows[shares.part(len(windows), skipped) :]
         spacing, height = windows.spacing.numpy(), windows.heights().numpy()
         found = solver.forecasts(spacing[:, :-1], height)
-        solution_cache.save(f"data/inversion/{split}.safetensors", spacing[:, :-1], height, found)
+        solutions.save(f"data/inversion/{split}.safetensors", spacing[:, :-1], height, found)
         print(f"{split}: {len(windows)} windows solved", flush=True)
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from zetalib import atomic, params
 from zetalib.analysis import claims, linear_response
-from zetalib.baselines import rivals
+from zetalib.baselines import autoregression
 from zetalib.data import window
 from zetalib.data.window import Windows
 from zetalib.errors import run_stage
-from zetalib.inverse import solution_cache
+from zetalib.inverse import solutions
 from zetalib.network import model
 
 
@@ -25,13 +25,13 @@ def main() -> None:
     folders = parser.parse_args().folders
     p = params.load()
     fit, near = (window.load("data/windows", split) for split in ("train", "calibration"))
-    ar = rivals.best_ar(fit, p.baselines.ar_orders, p.baselines.ar_skips)
-    known = solution_cache.load("data/inversion/calibration.safetensors")
+    ar = autoregression.best_ar(fit, p.baselines.ar_orders, p.baselines.ar_skips)
+    cache = solutions.load("data/inversion/calibration.safetensors")
     for folder in folders:
-        network = model.load(folder, known)
+        network = model.load(folder)
         windows = Windows(near.spacing[:, : network.context + 1], near.n, near.gamma)
         found, tables, held = linear_response.extract(
-            network, windows, ar, p.laws.windows, p.laws.seed
+            network, windows, ar, p.laws.windows, p.laws.seed, cache
         )
         name = folder.parent.name if folder.name == "model" else folder.name
         for kind, table in tables.items():

@@ -10,10 +10,10 @@ from zetalib import atomic
 from zetalib.errors import ZetaError, run_stage
 from zetalib.reports import html_page
 
-METRICS = ["evaluate", "skill", "contexts", "laws", "distill"]
+METRICS = ["evaluate", "skill", "contexts", "laws", "claims", "distill"]
 PLOTS = ["law", "contexts", "pit", "reliability", "coverage_by_width", "rollout", "statistics"]
 PLOTS += [f"laws/{name}" for name in ("number_variance", "rigidity", "form_factor")]
-PLOTS += ["laws/primes", "laws/gain"]
+PLOTS += ["laws/primes", "claims/gain"]
 
 
 def read(path: str, by: Callable[[Any], Any]) -> Any:

@@ -8,7 +8,7 @@ from functools import partial
 from zetalib import atomic, params
 from zetalib.data import window
 from zetalib.errors import run_stage
-from zetalib.inverse import solution_cache
+from zetalib.inverse import solutions
 from zetalib.network import model
 from zetalib.training import distributed, engine, tracking
 
@@ -22,7 +22,7 @@ def main() -> None:
         distributed.launch("pipeline.train", p.train.processes)
         return
     windows = window.load("data/windows", "train")
-    known = solution_cache.load("data/inversion/train.safetensors") if p.model.inversion else None
+    cache = solutions.load("data/inversion/train.safetensors") if p.model.inversion else None
     with (
         distributed.join(engine.setup(p.train)) as group,
         tracking.following(p, LIVE, group) as watch,
@@ -37,7 +37,7 @@ def main() -> None:
             partial(print, flush=True),
             watch,
             group,
-            known,
+            cache,
         )
     if group.rank == 0:
         model.save(result.model, "data/model")

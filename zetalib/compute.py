@@ -128,18 +128,38 @@ def map_threads(calls: Iterable[tuple[Any, ...]], function: Callable[..., Any]) 
         return list(progress.track(found, "solved", len(listed)))
 
 
-def map_forks(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """What each of `calls` returns, each in a process forked from this one, a core each.
+def map_forks(
+    calls: Sequence[Callable[[], Any]], what: str = "", *, forks: bool = True
+) -> list[Any]:
+    """Return what each of `calls` returns, each in a process forked from this one, a core each.
 
     For work that torch does in small steps: two threads of one process wait for each other more
     than they work, beside other jobs above all. What the calls change is lost; what they share
     should be made ready before. One after another where there is one core or no fork.
+
+    Parameters
+    ----------
+    what : they are, for the line of progress; empty: there is none
+    forks : False: one after another
     """
+    if not calls:
+        return []
+
+    def shown(items: Iterable[Any]) -> Iterable[Any]:
+        return progress.track(items, what, len(calls)) if what else items
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    if cores == 1 or len(calls) == 1 or "fork" not in multiprocessing.get_all_start_methods():
-        return [call() for call in calls]
+    alone = cores == 1 or len(calls) == 1 or "fork" not in multiprocessing.get_all_start_methods()
+    if alone or not forks:
+        return [call() for call in shown(calls)]
+    found = dict(shown(_forked(calls, cores)))
+    return [found[place] for place in range(len(calls))]
+
+
+def _forked(calls: Sequence[Callable[[], Any]], cores: int) -> Iterator[tuple[int, Any]]:
+    """Place and answer of each call, as they come."""
     context = multiprocessing.get_context("fork")
-    waiting, found = list(enumerate(calls)), dict[int, Any]()
+    waiting = list(enumerate(calls))
     running: dict[Any, tuple[int, Any]] = {}
     try:
         while waiting or running:
@@ -161,11 +181,10 @@ def map_forks(calls: Sequence[Callable[[], Any]]) -> list[Any]:
                 process.join()
                 if not good:
                     raise value
-                found[place] = value
+                yield place, value
     finally:
         for _, process in running.values():
             process.kill()
-    return [found[place] for place in range(len(calls))]
 
 
 def _answer(call: Callable[[], Any], there: Any) -> None:

@@ -28,6 +28,7 @@ NO_NUMBERS = frozenset(
         "kernels",
         "command",
         "progress",
+        "types",
         "__init__",
     }
 )

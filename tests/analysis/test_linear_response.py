@@ -10,7 +10,7 @@ from scipy import stats
 
 from zetalib.analysis import claims, linear_response
 from zetalib.analysis.linear_response import Targets
-from zetalib.baselines import rivals
+from zetalib.baselines import autoregression
 from zetalib.data.window import Windows, density
 from zetalib.network.model import SpacingMDN, Trace
 from zetalib.theory import unitary_ensemble
@@ -176,7 +176,7 @@ def test_least_squares_on_zeros_knows_the_primes_and_on_random_matrices_does_not
     for spacing, low, high in ((real, 0, 0.001), (gue, 0.01, 1)):
         x = spacing - spacing.mean()
         covariance = np.array([x[k:] @ x[: len(x) - k] / len(x) for k in range(129)])
-        weights = rivals.levinson(covariance)[0][128]
+        weights = autoregression.levinson(covariance)[0][128]
         targets = Targets.of(windows(spacing), 8)
         slope = linear_response.response(Linear(weights), targets)
         parts, _ = linear_response.waves(slope, targets, FREQUENCY)
@@ -295,7 +295,9 @@ def small(spacing, length, height):
 def test_every_network_has_a_whole_report(defaults, gue, memory):
     model = network(defaults, length=64, **memory)
     some = small(gue, 64, 5000.0)
-    report, tables, held = linear_response.extract(model, some, rivals.fit_ar(some, 8), 8, 0)
+    report, tables, held = linear_response.extract(
+        model, some, autoregression.fit_ar(some, 8), 8, 0
+    )
     json.dumps(report, allow_nan=False)
     assert report["layers"] is None and "heights" in report["reason"]
     assert {t: len(f) > 20 for t, f in tables.items()} == dict.fromkeys(
@@ -309,7 +311,7 @@ def test_every_network_has_a_whole_report(defaults, gue, memory):
 
 def test_a_network_is_held_against_the_explicit_formula(defaults, real):
     model, some = network(defaults), windows(real)[:4]
-    report, _, _ = linear_response.extract(model, some, rivals.fit_ar(some, 64), 4, 0)
+    report, _, _ = linear_response.extract(model, some, autoregression.fit_ar(some, 64), 4, 0)
     assert report["reason"] is None
     assert [row["of"] for row in report["layers"]] == ["inputs", "layer 1", "layer 2"]
     untrained = report["correlations"]["explicit formula"]["plain"]

@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from zetalib.baselines import rivals, sine_process
+from zetalib.baselines import (
+    autoregression,
+    explicit_formula,
+    inversion_density,
+    rivals,
+    sine_process,
+)
 from zetalib.data import window
 from zetalib.data.window import Windows, density
-from zetalib.inverse import solution_cache
+from zetalib.inverse import solutions
 
 
 def windows(spacing, first=1e6):
@@ -36,7 +42,7 @@ def test_levinson_solves_the_normal_equations():
     rng = np.random.default_rng(1)
     x = np.convolve(rng.standard_normal(5000), rng.standard_normal(6))
     c = np.array([x[k:] @ x[: len(x) - k] / len(x) for k in range(9)])
-    weights, variance = rivals.levinson(c)
+    weights, variance = autoregression.levinson(c)
     for k in (1, 3, 8):
         toeplitz = c[np.abs(np.subtract.outer(np.arange(k), np.arange(k)))]
         assert weights[k] == pytest.approx(np.linalg.solve(toeplitz, c[1 : k + 1]))
@@ -50,21 +56,21 @@ def test_an_autoregression_rolls_forward_by_its_own_forecasts():
     for i in range(1, len(x)):
         x[i] = 0.6 * x[i - 1] + noise[i]
     record = windows(x[None] + 1)
-    found = rivals.fit_ar(record, 3).rollout(np.array([[1.0, 3.0], [1.0, 0.0]]), 4)
+    found = autoregression.fit_ar(record, 3).rollout(np.array([[1.0, 3.0], [1.0, 0.0]]), 4)
     expected = 1 + np.outer([2.0, -1.0], 0.6 ** np.arange(1, 5))
     assert found == pytest.approx(expected, abs=0.05)
     data = ar2(20)
-    ar = rivals.fit_ar(data, 5)
+    ar = autoregression.fit_ar(data, 5)
     last = ar(data).mean().reshape(20, -1)[:, -1]
     assert ar.rollout(data.spacing.numpy()[:, :-1], 1)[:, 0] == pytest.approx(last)
 
 
 def test_ar_finds_the_process_and_its_noise():
     data = ar2()
-    nll, _ = score(rivals.fit_ar(data[:200], 2), data[200:])
+    nll, _ = score(autoregression.fit_ar(data[:200], 2), data[200:])
     exact = np.log(0.3 * np.sqrt(2 * np.pi)) + 0.5
     assert nll == pytest.approx(exact, abs=0.02)
-    short = rivals.fit_ar(data[:200], 2)(data[200:])
+    short = autoregression.fit_ar(data[:200], 2)(data[200:])
     first = short.sigma.reshape(100, 63)[:, 0]
     assert (first > 0.304).all(), "with one spacing known it is the AR(1) that forecasts"
 
@@ -74,9 +80,9 @@ def test_the_order_is_chosen_above_what_it_is_fitted_to():
     data = ar2(1500)
     rng = np.random.default_rng(3)
     data.spacing[:750] = torch.from_numpy(rng.gamma(2, 0.5, (750, 64)))
-    order, kept = rivals.chosen(rivals.fit_ar, data, (1, 2), (0.0, 0.6))
+    order, kept = autoregression.chosen(autoregression.fit_ar, data, (1, 2), (0.0, 0.6))
     assert order == 2 and torch.equal(kept.spacing, data.spacing[900:])
-    best = rivals.best_ar(data, (1, 2), (0.0, 0.6))
+    best = autoregression.best_ar(data, (1, 2), (0.0, 0.6))
     assert best.order == 2 and best.mean == pytest.approx(float(kept.spacing.mean()))
 
 
@@ -89,10 +95,12 @@ def test_the_choice_knows_nothing_of_what_lies_between():
 
     def fit(fitted, order):
         seen.append(len(fitted))
-        return rivals.fit_ar(fitted, order)
+        return autoregression.fit_ar(fitted, order)
 
-    assert rivals.chosen(fit, data, (2,), (0.5,))[0] == 2 and seen == [128]
-    plain, changed = (rivals.chosen(rivals.fit_ar, d, (1, 2, 3), (0.0,))[0] for d in (data, other))
+    assert autoregression.chosen(fit, data, (2,), (0.5,))[0] == 2 and seen == [128]
+    plain, changed = (
+        autoregression.chosen(autoregression.fit_ar, d, (1, 2, 3), (0.0,))[0] for d in (data, other)
+    )
     assert plain == changed
 
 
@@ -113,22 +121,22 @@ def wave(heights, seed, frequency=0.9):
 
 def test_ar_in_height_follows_a_frequency_where_the_density_is_another():
     low, high = wave(np.linspace(1e5, 5e5, 120), 0, 6.0), wave([9e5] * 40, 1, 6.0)
-    _, by_index = score(rivals.fit_ar(low, 64), high)
-    _, by_height = score(rivals.fit_ar_in_height(low, 128), high)
+    _, by_index = score(autoregression.fit_ar(low, 64), high)
+    _, by_height = score(autoregression.fit_ar_in_height(low, 128), high)
     _, nothing = score(rivals.fit_marginal(low), high)
     assert by_height < 0.65 * by_index and by_height < 0.3 * nothing
 
 
 def test_the_last_targets_reach_as_far_as_is_said():
     data = wave(np.linspace(1e5, 9e5, 31), 0)
-    places = rivals.reach(data)
-    have = np.array([looked[1] >= places for looked in rivals._looks(data, 1)])
+    places = autoregression.reach(data)
+    have = np.array([looked[1] >= places for looked in autoregression._looks(data, 1)])
     assert places % 8 == 0 and have[:, -14:].all() and not have[-1, :-32].any()
 
 
 def test_too_few_targets_for_the_places_are_refused():
     with pytest.raises(ValueError, match="places behind them"):
-        rivals.fit_ar_in_height(ar2(2), 256)
+        autoregression.fit_ar_in_height(ar2(2), 256)
 
 
 def test_the_sine_process_uses_the_gaps_there_are():
@@ -149,12 +157,14 @@ def test_no_rival_sees_its_target(name):
         rival = rivals.by_sine_process(3)
     elif name == "explicit":
         data = windows(np.abs(data.spacing.numpy()) + 0.05)
-        rival = rivals.by_explicit_formula()
+        rival = explicit_formula.forecaster()
     elif name == "inversion":
-        rival = rivals.fit_inversion(data[:20], solution_cache.SolutionCache())
+        rival = inversion_density.fit_inversion(data[:20], solutions.SolutionCache())
     else:
         rival = (
-            rivals.fit_ar(data, 8) if name == "ar" else rivals.fit_ar_in_height(ar2(120, 48), 16)
+            autoregression.fit_ar(data, 8)
+            if name == "ar"
+            else autoregression.fit_ar_in_height(ar2(120, 48), 16)
         )
     other = windows(data.spacing.numpy().copy())
     other.spacing[:, 20:] = other.spacing.roll(1, 0)[:, 20:]
@@ -178,7 +188,7 @@ def test_a_mixture_of_scales_finds_its_parts():
     parts = rng.normal(0, 0.5, 60_000), rng.normal(0, 20, 30_000), rng.normal(3000, 50, 10_000)
     z = np.concatenate(parts)
     beside = -0.5 * ((z - 3000) / 50) ** 2 - np.log(50 * np.sqrt(2 * np.pi))
-    weight, scale = rivals.scale_mixture(z, beside, 2)
+    weight, scale = inversion_density.scale_mixture(z, beside, 2)
     assert sorted(zip(scale, weight[:2], strict=True)) == [
         (pytest.approx(0.5, rel=0.03), pytest.approx(0.6, abs=0.01)),
         (pytest.approx(20, rel=0.03), pytest.approx(0.3, abs=0.01)),
@@ -189,12 +199,12 @@ def test_a_mixture_of_scales_finds_its_parts():
 def test_a_wrong_solution_is_not_beyond_all_chance():
     """However sure the inversion was: what it never saw go wrong keeps half a count."""
     data = ar2(12, 200)
-    solved = solution_cache.SolutionCache()
+    solved = solutions.SolutionCache()
     found = np.zeros((12, 199, 7))
     found[:, :, 0] = data.spacing[:, 1:].numpy()  # right, and sure of it, but for one
     found[:, :, 1] = 1e-6
     found[11, 50, 0] += 0.5
     solved.add(data.spacing.numpy()[:, :-1], data.heights().numpy(), found)
-    rival = rivals.fit_inversion(data[:11], solved)
+    rival = inversion_density.fit_inversion(data[:11], solved)
     nll = -rival(data[11:]).logpdf(window.targets(data[11:]))
     assert nll[50] < 12 and np.median(nll) < -10

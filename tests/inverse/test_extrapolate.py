@@ -7,7 +7,7 @@ from conftest import zeros
 from zetalib.inverse import extrapolate, solver
 from zetalib.inverse.extrapolate import Coasting
 from zetalib.inverse.simd import WIDTH
-from zetalib.inverse.solution_cache import SolutionCache
+from zetalib.inverse.solutions import SolutionCache
 from zetalib.inverse.solver import Follower
 
 CONTEXT, AHEAD = 100, 100

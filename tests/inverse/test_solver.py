@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zetalib.errors import ZetaError
-from zetalib.inverse import solution_cache, solver
-from zetalib.inverse.solution_cache import SolutionCache
+from zetalib.inverse import solutions, solver
+from zetalib.inverse.solutions import SolutionCache
 from zetalib.inverse.solver import WIDTH, Follower
 from zetalib.sources import riemann_siegel
 from zetalib.theory import zeta
@@ -190,16 +190,16 @@ def test_known_never_gives_another_stretch(stretches, solved, monkeypatch):
 
 def test_saved_forecasts_come_back(tmp_path, stretches, solved, monkeypatch):
     path = tmp_path / "known.safetensors"
-    solution_cache.save(path, *stretches, solved)
+    solutions.save(path, *stretches, solved)
     monkeypatch.setattr(solver, "forecasts", None)
-    assert np.array_equal(solution_cache.load(path)(*stretches), solved)
+    assert np.array_equal(solutions.load(path)(*stretches), solved)
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "text", "shape", "part"])
 def test_damaged_files_are_refused(tmp_path, stretches, solved, damage):
     path = tmp_path / "known.safetensors"
     spacing, height = stretches
-    solution_cache.save(path, spacing, height, solved[:, :-1] if damage == "shape" else solved)
+    solutions.save(path, spacing, height, solved[:, :-1] if damage == "shape" else solved)
     content = path.read_bytes()
     if damage == "gone":
         path.unlink()
@@ -210,7 +210,7 @@ def test_damaged_files_are_refused(tmp_path, stretches, solved, damage):
     elif damage == "part":
         path.write_bytes(content.replace(b'"height"', b'"weight"'))
     with pytest.raises(ZetaError, match="dvc repro"):
-        solution_cache.load(path)
+        solutions.load(path)
 
 
 @pytest.mark.parametrize(
@@ -228,9 +228,9 @@ def test_saved_forecasts_that_mean_nothing_are_refused(
 ):
     parts = [a.copy() for a in (*stretches, solved)]
     parts[part][place] = value
-    solution_cache.save(tmp_path / "known.safetensors", *parts)
+    solutions.save(tmp_path / "known.safetensors", *parts)
     with pytest.raises(ZetaError, match=rf"known\.safetensors: {problem}.*dvc repro -f invert"):
-        solution_cache.load(tmp_path / "known.safetensors")
+        solutions.load(tmp_path / "known.safetensors")
 
 
 @pytest.mark.parametrize("height", [np.nan, -1.0, 99.0, 1.1e10, np.inf])

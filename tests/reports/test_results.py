@@ -13,7 +13,7 @@ from test_window import record, write_spacings
 
 from zetalib.data import window
 from zetalib.errors import ZetaError
-from zetalib.inverse import solution_cache, solver
+from zetalib.inverse import solutions, solver
 from zetalib.network import model
 from zetalib.reports import experiments, markdown_pages, results
 from zetalib.theory.primes import first_primes
@@ -314,7 +314,7 @@ def test_what_has_to_be_solved_for_training_is_timed_and_kept(workspace, monkeyp
     # What the invert stage solved is used for windows of the same length, and no others.
     file = workspace / "data/inversion/val.safetensors"
     file.parent.mkdir()
-    solution_cache.save(file, w.spacing.numpy()[:, :-1], w.heights().numpy(), wanted)
+    solutions.save(file, w.spacing.numpy()[:, :-1], w.heights().numpy(), wanted)
     other = changed(run.params.window, length=64)
     assert results._known(run.params)[1]
     assert not results._known(run.params.model_copy(update={"window": other}))[1]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from zetalib.baselines import explicit_formula, rivals
+from zetalib.baselines import explicit_formula
 from zetalib.data.window import Windows, density
 from zetalib.errors import ZetaError
 from zetalib.inverse import solver
@@ -71,14 +71,14 @@ def test_the_transition_is_found_where_it_was_put(monkeypatch):
 def test_the_explicit_formula_is_scored_on_the_last_targets():
     whole = record(20, 16)
     stretch = contexts.stretches(whole, (4, 20), 40, 12, 4)
-    found = contexts.explicit_formula(stretch, 4)
+    found = contexts.by_explicit_formula(stretch, 4)
     assert found["targets"] == 48
     past = stretch.spacing[2, :-1].numpy()
     alone = explicit_formula.forecasts(past, 1e6)[36:]
-    both = rivals.by_explicit_formula(4)(stretch)[8:12]
+    both = explicit_formula.forecaster(4)(stretch)[8:12]
     assert alone.mass == pytest.approx(both.mass, abs=1e-9)
     y = stretch.spacing[:, -4:].numpy().ravel()
-    scores = skill.by_target(rivals.by_explicit_formula(4)(stretch), y)
+    scores = skill.by_target(explicit_formula.forecaster(4)(stretch), y)
     assert found["nll"] == pytest.approx(scores.nll.mean())
 
 

@@ -132,6 +132,14 @@ def rows(claims: Sequence[Claim]) -> list[dict[str, Any]]:
     ]
 
 
+def read(rows: Sequence[dict[str, Any]]) -> list[Claim]:
+    """Claims from :func:`rows`."""
+    filled: list[dict[str, Any]] = [
+        {k: np.nan if v is None else v for k, v in row.items()} for row in rows
+    ]
+    return [Claim(**row) for row in filled]
+
+
 def _normal(statistic: float, error: float, expected: float) -> tuple[float, float, float]:
     """Interval, and two-sided p-value, of a statistic with this standard error."""
     p = 2 * stats.norm.sf(abs(statistic - expected) / error)

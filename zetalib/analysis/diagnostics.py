@@ -25,15 +25,17 @@ from zetalib.analysis import slots
 from zetalib.data.window import Windows, rounded_height
 from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
-from zetalib.forecasting import rollout
-from zetalib.forecasting.forecasts import next_spacing, to_mixture
-from zetalib.forecasting.rollout import Forecaster
+from zetalib.forecasting import interventions, rollout, stretches
+from zetalib.forecasting.decoding import Forecaster
+from zetalib.forecasting.forecasts import to_mixture
+from zetalib.inverse.solutions import Solution, SolutionCache
 from zetalib.network.memory import Intervention
-from zetalib.network.model import SpacingMDN, Trace, nll
+from zetalib.network.model import Solve, SpacingMDN, Trace, nll, solver_of
 from zetalib.training import losses
 
 Floats = NDArray[np.float64]
 Json = dict[str, Any]
+Inputs = tuple[Tensor, Tensor, Solution | None]  # of the model: spacing, height, solution
 
 BLOCKS = 8  # consecutive groups of windows, for H
 SHARES = tuple(round(0.1 * k, 1) for k in range(10))  # of weights set to zero
@@ -72,15 +74,19 @@ ONE_SLOT = "one slot has no pair"
 
 @dataclass(frozen=True)
 class Targets:
-    """What is forecast: `at` (P,) of the inputs `spacing` (B, T) at `height` (B,); truth (B, P)."""
+    """What is forecast: `at` (P,) of the inputs `spacing` (B, T) at `height` (B,); truth (B, P).
+
+    `solution`, (B, T), for a model that starts from it.
+    """
 
     spacing: Tensor
     height: Tensor
+    solution: Solution | None
     at: Tensor
     y: Floats
 
     @staticmethod
-    def of(windows: Windows, count: int, positions: int) -> Targets:
+    def of(windows: Windows, count: int, positions: int, solve: Solve) -> Targets:
         """Evenly spread positions of at most `count` evenly spread windows."""
         chosen = np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(int)
         spacing = windows.spacing[chosen]
@@ -88,12 +94,16 @@ class Targets:
         at = torch.linspace(0, length - 1, min(positions, length)).round().long()
         y = spacing[:, 1:][:, at].numpy()
         height = rounded_height(windows.gamma[chosen])
-        return Targets(spacing[:, :-1], height, at, y)
+        return Targets(spacing[:, :-1], height, solve(spacing[:, :-1], height), at, y)
 
-    def batches(self, size: int = 16) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Spacing, height and truth (float64) of `size` windows at a time."""
-        whole = (self.spacing, self.height, torch.from_numpy(self.y))
-        return list(zip(*(torch.split(a, size) for a in whole), strict=True))
+    def batches(self, size: int = 16) -> list[tuple[Inputs, Tensor]]:
+        """What the model is given, and truth (float64), of `size` windows at a time."""
+        y, found = torch.from_numpy(self.y), []
+        for i in range(0, len(self.y), size):
+            part = slice(i, i + size)
+            solution = None if self.solution is None else self.solution.at(part)
+            found.append(((self.spacing[part], self.height[part], solution), y[part]))
+        return found
 
 
 @torch.no_grad()
@@ -102,8 +112,8 @@ def forecast(
 ) -> Mixture:
     """Forecasts of the targets, shape (B, P, K), with parts of the model off or changed."""
     parts = [
-        to_mixture(model(spacing, height, at=targets.at, intervene=intervene))
-        for spacing, height, _ in targets.batches()
+        to_mixture(model(*inputs, at=targets.at, intervene=intervene))
+        for inputs, _ in targets.batches()
     ]
     return Mixture(*(np.concatenate([getattr(m, f) for m in parts]) for f in ("pi", "mu", "sigma")))
 
@@ -168,10 +178,10 @@ def attend(model: SpacingMDN, targets: Targets, size: int = 4) -> Attention:
     centre: list[Tensor] = []
     mass: list[Tensor] = []
     spread: list[Tensor] = []
-    for spacing, height, _ in targets.batches(size):
+    for inputs, _ in targets.batches(size):
         trace = Trace()
-        model(spacing, height, at=targets.at, trace=trace)
-        position = torch.arange(spacing.shape[1], dtype=torch.float32)
+        model(*inputs, at=targets.at, trace=trace)
+        position = torch.arange(inputs[0].shape[1], dtype=torch.float32)
         for probabilities in trace.attention:
             own = probabilities.shape[-1] - len(position)  # slots of a prefix come first
             among = probabilities[..., own:, own:]
@@ -221,9 +231,9 @@ def slot_gradients(model: SpacingMDN, targets: Targets, size: int = 4) -> Floats
     array, shape (M, groups * width)
     """
     found = []
-    for spacing, height, y in targets.batches(size):
+    for inputs, y in targets.batches(size):
         trace = Trace(probabilities=False)
-        loss = nll(model(spacing, height, at=targets.at, trace=trace), y).mean()
+        loss = nll(model(*inputs, at=targets.at, trace=trace), y).mean()
         assert trace.slots is not None
         (gradient,) = torch.autograd.grad(loss, trace.slots)
         found.append(gradient.double().numpy())
@@ -290,35 +300,31 @@ class Record:
 
     @staticmethod
     def of(windows: Windows, trajectories: int, context: int, horizon: int) -> Record:
-        """Evenly spread over the record that the windows form."""
-        have, need = windows.spacing.numel(), context + horizon
-        if have < need:
-            problem = f"the split has {have} spacings, its rollouts need {need}"
-            raise ZetaError("params.yaml: diagnose.horizon", problem, "Lower it.")
-        contexts, futures, starts = rollout.contexts_and_futures(
-            windows.spacing.numpy().ravel(), trajectories, context, horizon
-        )
-        heights = windows.heights(torch.from_numpy(starts)).numpy()
-        return Record(np.column_stack([contexts, futures]), heights, context)
+        """Spread over the record that the windows form."""
+        some = stretches.stretches(windows, trajectories, context, horizon)
+        return Record(np.column_stack([some.contexts, some.futures]), some.heights, context)
 
-    def free(self, forecaster: Forecaster, horizon: int, longest: int) -> Floats:
-        """Err@1 ... Err@horizon, the mean fed back, in contexts of up to `longest`."""
+    def free(self, forecaster: Forecaster, horizon: int) -> Floats:
+        """Err@1 ... Err@horizon, the mean fed back."""
         contexts, futures = self.true[:, : self.context], self.true[:, self.context :]
-        predicted = rollout.rollout(
-            forecaster, contexts, self.heights, horizon, "mean", longest=longest
-        )
-        return rollout.accumulated_error(predicted, futures[:, :horizon])
+        rolled = rollout.rollout(forecaster, contexts, self.heights, horizon)
+        assert rolled.mean is not None
+        return rollout.accumulated_error(rolled.mean, futures[:, :horizon])
 
     def forced(self, forecaster: Forecaster, horizon: int) -> Floats:
         """The same with the true spacing fed back at each step."""
-        contexts = [self.true[:, h : h + self.context] for h in range(horizon)]
-        predicted = np.stack([forecaster(c, self.heights).mean() for c in contexts], axis=1)
         futures = self.true[:, self.context : self.context + horizon]
-        return rollout.accumulated_error(predicted, futures)
+        predicted = [forecaster.begin(self.true[:, : self.context], self.heights, horizon).mean()]
+        predicted += [forecaster.step(true).mean() for true in futures[:, :-1].T]
+        return rollout.accumulated_error(np.stack(predicted, axis=1), futures)
 
 
 def diagnose(
-    model: SpacingMDN, windows: Windows, p: params.Diagnose, context: int
+    model: SpacingMDN,
+    windows: Windows,
+    p: params.Diagnose,
+    context: int,
+    cache: SolutionCache | None = None,
 ) -> tuple[Json, dict[str, pd.DataFrame]]:
     """All diagnostics of one model on one split.
 
@@ -329,6 +335,7 @@ def diagnose(
     windows : Windows
         Of the split, in the order of height; rollouts start from its spacings as one record.
     context : spacings a rollout starts from
+    cache : what is solved already, for a model that starts from solutions
 
     Returns
     -------
@@ -345,12 +352,13 @@ def diagnose(
         If the split is shorter than a rollout.
     """
     model.eval()
-    targets = Targets.of(windows, p.windows, p.positions)
+    cache = SolutionCache() if cache is None else cache
+    targets = Targets.of(windows, p.windows, p.positions, solver_of(model, cache))
     base = forecast(model, targets)
     error = np.abs(base.mean() - targets.y)
     record = Record.of(windows, p.trajectories, context, max(p.horizon, FOCUS_STEPS))
-    forecaster = next_spacing(model)
-    free = record.free(forecaster, max(p.horizon, FOCUS_STEPS), model.context)
+    forecaster = interventions.forecaster(model, cache)
+    free = record.free(forecaster, max(p.horizon, FOCUS_STEPS))
     forced = record.forced(forecaster, FOCUS_STEPS)
     seen = attend(model, targets)
     masking = masked_nll(model, targets)
@@ -361,7 +369,7 @@ def diagnose(
     head_table = pd.DataFrame(places, columns=["layer", "head"]).assign(
         dnll=cut.nll, distance=seen.distance.ravel(), entropy=seen.entropy.ravel()
     )
-    memory = _memory(model, targets, base, record, free[FOCUS_STEPS - 1], seen, p)
+    memory = _memory(model, targets, base, record, free[FOCUS_STEPS - 1], seen, p, cache)
 
     heads_centre = float(seen.distance.std())
     items = {
@@ -462,6 +470,7 @@ def _memory(
     err10: float,
     seen: Attention,
     p: params.Diagnose,
+    cache: SolutionCache,
 ) -> _Memory:
     """All that is said about slots."""
     if model.memory is None or seen.slots is None:
@@ -473,8 +482,8 @@ def _memory(
     single = effects(model, targets, base, off)
     mae = float(np.abs(base.mean() - targets.y).mean())
     eff = 100 * np.abs(single.mean).mean((1, 2)) / mae
-    longest = model.context
-    without = [record.free(next_spacing(model, change), FOCUS_STEPS, longest)[-1] for change in off]
+    changed = [interventions.forecaster(model, cache, intervene=change) for change in off]
+    without = [record.free(each, FOCUS_STEPS)[-1] for each in changed]
     lost = 100 * (np.array(without) / err10 - 1)
     alone = [Intervention(only="ids"), Intervention(only="content")]
     ids, content = effects(model, targets, base, alone).nll
@@ -583,9 +592,9 @@ def _roles(
     wanted = losses.q3_invariants(targets.spacing).double().numpy()
     if sees_data(model):
         states = []
-        for spacing, height, _ in targets.batches():
+        for inputs, _ in targets.batches():
             trace = Trace(probabilities=False)
-            model(spacing, height, at=targets.at, trace=trace)
+            model(*inputs, at=targets.at, trace=trace)
             assert trace.memory is not None
             states.append(trace.memory.double())
         features = list(torch.cat(states).transpose(0, 1).numpy())

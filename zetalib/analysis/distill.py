@@ -23,7 +23,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 from threadpoolctl import threadpool_limits
 
-from zetalib import params, progress
+from zetalib import compute, params
 from zetalib.analysis import claims
 from zetalib.data.window import Windows, density
 from zetalib.densities.mixture import Mixture
@@ -584,38 +584,72 @@ def distill(
 def _distill(
     fit: Targets, tail: Targets, length: int, p: Distill
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    search, rng = SEARCHES[choose_backend(p)], np.random.default_rng(p.seed)
-    frames, quoted = [], []
+    backend, rng = choose_backend(p), np.random.default_rng(p.seed)
+    search = SEARCHES[backend]
+    kinds: list[_Kind] = []
     for known, (low, high) in classes(p.known, length).items():
         rows = np.flatnonzero((fit.known >= low) & (fit.known <= high))
         here = fit[np.sort(rng.permutation(rows)[: p.samples])]
         above = tail[(tail.known >= low) & (tail.known <= high)]
-        kinds = [(kind, *here.features(kind, p), above.features(kind, p)[1]) for kind in p.features]
-        for _, names, x, z in kinds:
-            check_finite(names, x, "calibration")
-            check_finite(names, z, "val")
-        of_truth: dict[str, list[str]] = {}
         told = {name: statistic(here.mixture, name) for name in p.statistics}
         seen = {name: statistic(above.mixture, name) for name in p.statistics}
         for split, columns in (("calibration", {**told, "y": here.y}), ("val", seen)):
             check_finite([*columns], np.column_stack([*columns.values()]), split)
-        tasks = list(itertools.product(p.targets, p.statistics))
-        for target, name in progress.track(tasks, f"formulas, {known} spacings known"):
-            level = None if name == "mean" else float(name[1:])
-            y, q = (told[name], None) if target == "model" else (here.y, level)
-            for kind, names, x, z in kinds:
-                if target == "model":
-                    texts = search(x, y, names, p)
-                elif not (texts := of_truth.get(kind, [])):
-                    texts = of_truth[kind] = search(x, y, names, p)
-                task = Task(x, y, q, here.y, here.window, z, seen[name], above.y, level)
-                lags = replace(task, x=here.lags, tail=above.lags)
-                table, formulas = tabulate(task, lags, texts, names)
-                key = {"target": target, "statistic": name, "features": kind, "known": known}
-                frames.append(table.assign(**key)[[*key, *table.columns]])
-                row = int(np.flatnonzero(table["chosen"])[0])
-                quoted.append(key | _quote(formulas[row], table.iloc[row], task, above.known, p))
-    return pd.concat(frames, ignore_index=True), quoted
+        for features in p.features:
+            (names, x), (_, z) = here.features(features, p), above.features(features, p)
+            check_finite(names, x, "calibration")
+            check_finite(names, z, "val")
+            kinds.append(_Kind(known, features, here, above, names, x, z, told, seen))
+    searches = [(kind, "truth") for kind in kinds if "truth" in p.targets]
+    searches += [(k, name) for k in kinds for name in p.statistics if "model" in p.targets]
+    calls = [partial(search, k.x, k.of(name), k.names, p) for k, name in searches]
+    # Julia starts once a process, and that takes longer than a search.
+    found = compute.map_forks(calls, "searches for formulas", forks=backend != "pysr")
+    texts = {(id(k), name): text for (k, name), text in zip(searches, found, strict=True)}
+    tasks = [
+        (kind, target, name, texts[id(kind), "truth" if target == "truth" else name])
+        for known in classes(p.known, length)
+        for target, name in itertools.product(p.targets, p.statistics)
+        for kind in kinds
+        if kind.known == known
+    ]
+    both = compute.map_forks([partial(_tabulated, *t, p) for t in tasks], "tables of formulas")
+    return pd.concat([frame for frame, _ in both], ignore_index=True), [row for _, row in both]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Targets of one class of spacings known and their features, below the tail and in it."""
+
+    known: str
+    features: str
+    here: Targets
+    above: Targets
+    names: list[str]
+    x: Floats
+    z: Floats
+    told: dict[str, Floats]  # the network's statistics of `here`
+    seen: dict[str, Floats]  # and of `above`
+
+    def of(self, name: str) -> Floats:
+        """What a formula is searched for: the truth, or one of the network's statistics."""
+        return self.here.y if name == "truth" else self.told[name]
+
+
+def _tabulated(
+    kind: _Kind, target: str, name: str, texts: Sequence[str], p: Distill
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The table of one task and its chosen formula."""
+    here, above = kind.here, kind.above
+    level = None if name == "mean" else float(name[1:])
+    y, q = (kind.told[name], None) if target == "model" else (here.y, level)
+    task = Task(kind.x, y, q, here.y, here.window, kind.z, kind.seen[name], above.y, level)
+    lags = replace(task, x=here.lags, tail=above.lags)
+    table, formulas = tabulate(task, lags, texts, kind.names)
+    key = {"target": target, "statistic": name, "features": kind.features, "known": kind.known}
+    row = int(np.flatnonzero(table["chosen"])[0])
+    quoted = key | _quote(formulas[row], table.iloc[row], task, above.known, p)
+    return table.assign(**key)[[*key, *table.columns]], quoted
 
 
 def _quote(

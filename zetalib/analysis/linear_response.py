@@ -33,13 +33,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from zetalib.analysis import claims, slots
+from zetalib.analysis import claims, late_targets, slots
 from zetalib.analysis.claims import Claim
 from zetalib.baselines import explicit_formula
-from zetalib.baselines.rivals import Rival
+from zetalib.baselines.autoregression import Rival
 from zetalib.data.window import Windows, density
+from zetalib.inverse.solutions import Solution, SolutionCache
+from zetalib.network.attention import Block
 from zetalib.network.memory import Intervention
-from zetalib.network.model import Block, SpacingMDN, Trace
+from zetalib.network.model import Solve, SpacingMDN, Trace, solver_of
 from zetalib.network.positions import RESOLUTION, height_offsets, rotate
 from zetalib.theory.primes import prime_powers
 
@@ -47,8 +49,6 @@ Floats = NDArray[np.float64]
 Complexes = NDArray[np.complex128]
 Json = dict[str, Any]
 
-KNOWN = 0.75  # of a window lies behind every target
-POSITIONS = 16  # targets in a window, evenly spread over the rest
 REACH = 64  # distances of an attention kernel, spacings
 CELL = 0.5  # of one in height
 BATCH = 16  # windows
@@ -62,54 +62,38 @@ SCORED = 64  # positions, the last of a window, whose attention scores are compa
 
 
 @dataclass(frozen=True)
-class Targets:
-    """Late targets: inputs `spacing` (W, T), `height` (W,), places `at` (P,), truth `y` (W, P)."""
+class Targets(late_targets.Targets):
+    """Late targets with the solution of the inverse problem, (W, T), for a model that starts so."""
 
-    spacing: Tensor
-    height: Tensor
-    at: NDArray[np.int64]
-    y: Floats
+    solution: Solution | None
 
     @staticmethod
-    def of(windows: Windows, count: int) -> Targets:
-        """Of at most `count` evenly spread windows."""
-        chosen = np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(int)
-        spacing = windows.spacing[chosen]
-        length = spacing.shape[1] - 1
-        at = np.unique(np.linspace(KNOWN * length, length - 1, POSITIONS).round().astype(int))
-        height = windows.heights()[chosen]
-        return Targets(spacing[:, :-1], height, at, spacing[:, 1:].numpy()[:, at])
+    def solved(windows: Windows, count: int, solve: Solve) -> Targets:
+        """Of at most `count` evenly spread windows; `solve` as the model needs it."""
+        plain = late_targets.Targets.of(windows, count)
+        solution = solve(plain.spacing, plain.height)
+        return Targets(plain.spacing, plain.height, plain.at, plain.y, solution)
 
-    @property
-    def known(self) -> int:
-        """Spacings behind every target."""
-        return int(self.at[0]) + 1
-
-    def batches(self) -> list[tuple[Tensor, Tensor]]:
-        """Spacing and height of some windows at a time."""
-        both = (torch.split(part, BATCH) for part in (self.spacing, self.height))
-        return list(zip(*both, strict=True))
-
-    @property
-    def reach(self) -> float:
-        """Height of a window's spacings, mean."""
-        return float((self.spacing.sum(1) / density(self.height)).mean())
-
-    def lags(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Place of each target's spacing -k in its window, (P, K), and whether there is one."""
-        place = self.at[:, None] - np.arange(self.at[-1] + 1)
-        return np.maximum(place, 0), place >= 0
+    def batches(self) -> list[tuple[Tensor, Tensor, Solution | None]]:
+        """Spacing, height and solution of some windows at a time."""
+        found = []
+        for i in range(0, len(self.spacing), BATCH):
+            part = slice(i, i + BATCH)
+            solution = None if self.solution is None else self.solution.at(part)
+            found.append((self.spacing[part], self.height[part], solution))
+        return found
 
 
 def mean_of(
     model: SpacingMDN,
     spacing: Tensor,
     height: Tensor,
+    solution: Solution | None,
     at: NDArray[np.int64],
     intervene: Intervention | None = None,
 ) -> Tensor:
     """Means of the forecasts after positions `at`, (B, P)."""
-    log_pi, mu, _ = model(spacing, height, at=torch.from_numpy(at), intervene=intervene)
+    log_pi, mu, _ = model(spacing, height, solution, at=torch.from_numpy(at), intervene=intervene)
     mean: Tensor = (log_pi.exp() * mu).sum(-1)
     return mean
 
@@ -118,9 +102,9 @@ def response(model: SpacingMDN, targets: Targets, intervene: Intervention | None
     """J_k of each target, (W, P, K), 0 where its window has no spacing -k."""
     place, there = targets.lags()
     found = []
-    for spacing, height in targets.batches():
+    for spacing, height, solution in targets.batches():
         x = spacing.to(model.takes).requires_grad_()
-        mean = mean_of(model, x, height, targets.at, intervene)
+        mean = mean_of(model, x, height, solution, targets.at, intervene)
         rows = []
         for p in range(len(place)):
             (slope,) = torch.autograd.grad(mean[:, p].sum(), x, retain_graph=True)
@@ -133,9 +117,9 @@ def response(model: SpacingMDN, targets: Targets, intervene: Intervention | None
 def hidden(model: SpacingMDN, targets: Targets) -> Floats:
     """States of the targets' tokens after each block, (layers, W, P, width)."""
     parts = []
-    for spacing, height in targets.batches():
+    for spacing, height, solution in targets.batches():
         trace = Trace(probabilities=False)
-        model(spacing.to(model.takes), height, trace=trace)
+        model(spacing.to(model.takes), height, solution, trace=trace)
         parts.append(torch.stack([state[:, targets.at] for state in trace.hidden]))
     return np.asarray(torch.cat(parts, 1).double().numpy())
 
@@ -159,9 +143,9 @@ def attention_kernels(model: SpacingMDN, targets: Targets) -> pd.DataFrame:
     by_index, by_height = [], []
     rho = float(density(targets.height).mean())
     cells = int(reach / rho / CELL * 0.9)  # few targets have fewer neighbours within
-    for spacing, height in targets.batches():
+    for spacing, height, solution in targets.batches():
         trace = Trace()
-        model(spacing.to(model.takes), height, trace=trace)
+        model(spacing.to(model.takes), height, solution, trace=trace)
         weight = torch.stack(trace.attention, 1)[..., -spacing.shape[1] :, -spacing.shape[1] :]
         weight = weight / weight.sum(-1, keepdim=True)
         rows = weight[..., targets.at, :].double().numpy()  # (B, layers, heads, P, T)
@@ -206,8 +190,8 @@ def attention_scores(model: SpacingMDN, targets: Targets) -> Floats:
 
     blocks = cast(list[Block], list(model.blocks))
     hooks = [block.attention.register_forward_pre_hook(watch) for block in blocks]
-    for spacing, height in targets.batches():
-        model(spacing.to(model.takes), height)
+    for spacing, height, solution in targets.batches():
+        model(spacing.to(model.takes), height, solution)
     for hook in hooks:
         hook.remove()
     whole = torch.stack(rows).reshape(-1, len(hooks), *rows[0].shape).sum(0)
@@ -366,18 +350,6 @@ def fits(distance: Floats, value: Floats) -> pd.DataFrame:
 # Beside the explicit formula
 
 
-def explicit_means(targets: Targets) -> Floats | None:
-    """Means of the explicit formula's forecasts, (W, P); None at heights it is not for."""
-    height = targets.height.numpy()
-    if height.min() < explicit_formula.LOWEST or height.max() > explicit_formula.HIGHEST:
-        return None
-    found = []
-    for spacing, at in zip(targets.spacing.numpy(), height.tolist(), strict=True):
-        means = explicit_formula.forecasts(spacing, at, targets.known).mean()
-        found.append(means[targets.at + 1 - targets.known])
-    return np.stack(found)
-
-
 def correlation(one: Floats, other: Floats, given: tuple[Floats, ...] = ()) -> Json:
     """Correlation of (W, P) with (W, P), what is linear in `given` taken out of both.
 
@@ -462,7 +434,13 @@ def network_claims(
 
 
 def extract(
-    model: SpacingMDN, windows: Windows, ar: Rival, count: int, seed: int
+    model: SpacingMDN,
+    windows: Windows,
+    ar: Rival,
+    count: int,
+    seed: int,
+    cache: SolutionCache | None = None,
+    formula: Floats | None = None,
 ) -> tuple[Json, dict[str, pd.DataFrame], list[Claim]]:
     """What operator `model` is, on `count` of the windows.
 
@@ -470,6 +448,8 @@ def extract(
     ----------
     ar : least squares, for partial correlations
     seed : of the nulls
+    cache : what is solved already, for a model that starts from solutions
+    formula : :func:`zetalib.analysis.late_targets.explicit_means`, where they are known already
 
     Returns
     -------
@@ -481,7 +461,7 @@ def extract(
     claims : list
         Of :func:`network_claims`.
     """
-    targets = Targets.of(windows, count)
+    targets = Targets.solved(windows, count, solver_of(model, cache))
     slope = response(model, targets)
     value, error = _over(slope.mean(1)[:, : targets.known])
     lag = np.arange(1.0, targets.known + 1)
@@ -496,7 +476,7 @@ def extract(
         "attention": _kernel_fits(kernels, float(density(targets.height).mean())),
         "response": _best(fits(lag[:REACH], value[:REACH])),
         "lines": _lines(parts, targets, frequency, seed),
-        **_beside_explicit(model, targets, windows, ar, seed),
+        **_beside_explicit(model, targets, windows, ar, seed, formula),
     }
     answers = pd.DataFrame({"lag": lag, "response": value, "error": error})
     tables = {"attention": kernels, "response": answers, "gain": _gains(single, frequency)}
@@ -562,18 +542,27 @@ def _gains(single: Complexes, frequency: Floats) -> pd.DataFrame:
 
 
 def _beside_explicit(
-    model: SpacingMDN, targets: Targets, windows: Windows, ar: Rival, seed: int
+    model: SpacingMDN,
+    targets: Targets,
+    windows: Windows,
+    ar: Rival,
+    seed: int,
+    formula: Floats | None,
 ) -> Json:
     with torch.no_grad():
-        parts = [mean_of(model, x.to(model.takes), h, targets.at) for x, h in targets.batches()]
+        parts = [
+            mean_of(model, x.to(model.takes), h, solution, targets.at)
+            for x, h, solution in targets.batches()
+        ]
     own = torch.cat(parts).double().numpy()
     chosen = np.linspace(0, len(windows) - 1, len(own)).round().astype(int)
     linear = np.concatenate([ar(windows[w : w + 1]).mean() for w in chosen.tolist()])
     linear = np.asarray(linear).reshape(len(own), -1)[:, targets.at]
-    others = {"explicit formula": explicit_means(targets)}
-    if model.config.inversion:
-        solved = model.known(targets.spacing.numpy(), targets.height.numpy())
-        others["inversion"] = np.asarray(solved[:, targets.at, 0], np.float64)
+    others = {
+        "explicit formula": late_targets.explicit_means(targets) if formula is None else formula
+    }
+    if targets.solution is not None:
+        others["inversion"] = targets.solution.fine[:, targets.at].double().numpy()
     compared = {
         name: None
         if other is None

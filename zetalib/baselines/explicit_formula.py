@@ -26,7 +26,7 @@ T is refined along the way, by the maximum of the evidence: lags of the covarian
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -37,6 +37,8 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.special import logsumexp, ndtr
 
+from zetalib import compute
+from zetalib.data.window import Windows
 from zetalib.densities.histogram import Gridded
 from zetalib.errors import ZetaError
 from zetalib.kernels import cached
@@ -516,3 +518,16 @@ def ahead(
     aside = ASIDE * _reached(np.zeros(1), SHARP)[1]
     variance = sharp.table[0] + CONSTANT - (solved**2).sum(0) + aside
     return place, np.sqrt(np.interp(place, x, variance))
+
+
+def forecaster(last: int | None = None) -> Callable[[Windows], Gridded]:
+    """A rival that is given all of a window so far, for its `last` targets or for all."""
+
+    def forecast(windows: Windows) -> Gridded:
+        past = windows.spacing.numpy()[:, :-1]
+        first = 1 if last is None else past.shape[1] + 1 - last
+        calls = ((s, h, first) for s, h in zip(past, windows.heights().tolist(), strict=True))
+        found = compute.map_threads(calls, forecasts)
+        return Gridded(found[0].edges, np.concatenate([each.mass for each in found]))
+
+    return forecast

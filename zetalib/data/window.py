@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -75,6 +75,13 @@ class Windows:
         number, offset = starts // self.spacing.shape[1], starts % self.spacing.shape[1]
         gamma = self.gamma[number]
         return rounded_height(gamma + offset / density(gamma))
+
+
+class Record(NamedTuple):
+    """Consecutive zeros: heights `gamma` and the spacings after them, each of shape (m,)."""
+
+    gamma: Floats
+    spacing: Floats
 
 
 def targets(windows: Windows) -> Floats:
@@ -342,6 +349,18 @@ def load(folder: str | Path, split: str) -> Windows:
     if problem := _misplaced(windows):
         raise ZetaError(path, problem, _AGAIN)
     return windows
+
+
+def record(windows: Windows, zeros: int, folder: str | Path = "data/spacings") -> Record:
+    """Heights and spacings of the last `zeros` of a split, from the files of stage unfold."""
+    end = int(windows.n[0]) + windows.spacing.numel()
+    first = max(int(windows.n[0]), end - zeros)
+    found = pq.read_table(
+        [part.path for part in parquet_folders.parts(folder)],
+        columns=["gamma", "spacing"],
+        filters=[("n", ">=", first), ("n", "<", end)],
+    )
+    return Record(found["gamma"].to_numpy(), found["spacing"].to_numpy())
 
 
 def _misplaced(windows: Windows) -> str:

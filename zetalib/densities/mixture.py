@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,8 +49,13 @@ class Mixture:
     def __len__(self) -> int:
         return len(self.pi)
 
-    def __getitem__(self, part: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Mixture:
+    def __getitem__(self, part: Any) -> Mixture:
         return Mixture(self.pi[part], self.mu[part], self.sigma[part])
+
+    def reshape(self, *shape: int) -> Mixture:
+        """The same mixtures in another shape."""
+        parts = (self.pi, self.mu, self.sigma)
+        return Mixture(*(a.reshape(*shape, a.shape[-1]) for a in parts))
 
     def logpdf(self, y: ArrayLike) -> Floats:
         """Log density at `y`; -inf where it is below -1.8e308."""
@@ -139,12 +145,17 @@ class Mixture:
 
     def sample(self, rng: np.random.Generator) -> Floats:
         """One draw from each mixture."""
-        choice = (self.pi.cumsum(-1) <= rng.random(self.pi.shape[:-1])[..., None]).sum(-1)
+        shape = self.pi.shape[:-1]
+        return self.draw(rng.random(shape), rng.standard_normal(shape))
+
+    def draw(self, uniform: Floats, normal: Floats) -> Floats:
+        """The draw from each mixture that uniform and standard normal numbers, (...), stand for."""
+        choice = (self.pi.cumsum(-1) <= uniform[..., None]).sum(-1)
         # Weights may sum to a little less than what was drawn; the last may be 0.
         last = self.pi.shape[-1] - 1 - (self.pi[..., ::-1] > 0).argmax(-1)
         choice = np.minimum(choice, last)[..., None]
         mu, sigma = (np.take_along_axis(a, choice, -1)[..., 0] for a in (self.mu, self.sigma))
-        return np.asarray(mu + sigma * rng.standard_normal(mu.shape))
+        return np.asarray(mu + sigma * normal)
 
 
 def fault(pi: Floats, mu: Floats, sigma: Floats) -> tuple[int, str] | None:

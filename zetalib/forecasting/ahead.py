@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from zetalib import params
 from zetalib.data.window import Windows
-from zetalib.forecasting import interventions, rollout
+from zetalib.forecasting import interventions, rollout, stretches
+from zetalib.inverse.solutions import SolutionCache
 from zetalib.network.model import SpacingMDN
-
-Floats = NDArray[np.float64]
+from zetalib.types import Floats
 
 
 def sample_ahead(
-    windows: Windows, network: SpacingMDN, p: params.Evaluate, c: params.Calibrate
+    windows: Windows,
+    network: SpacingMDN,
+    p: params.Evaluate,
+    c: params.Calibrate,
+    cache: SolutionCache | None = None,
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """Sampled rollouts at the horizons of `p` up to `c.ahead`, after the first of its contexts.
 
@@ -26,17 +27,17 @@ def sample_ahead(
     horizons = [h for h in p.horizons if h <= c.ahead]
     if not horizons:
         return {}, {}
-    some = rollout.stretches(windows, c.trajectories, p.contexts[0], max(horizons))
-    samples = rollout.draws(
-        interventions.forecasters(network, p.model_copy(update={"horizons": horizons})),
+    some = stretches.stretches(windows, c.trajectories, p.contexts[0], max(horizons))
+    rolled = rollout.rollout(
+        interventions.forecaster(network, cache, fade=p.fade, gate=p.gate),
         some.contexts,
         some.heights,
         max(horizons),
-        c.draws,
-        p.seed,
-        network.context,
+        mean=False,
+        draws=c.draws,
+        seed=p.seed,
     )
-    true = some.futures.cumsum(1)
+    samples, true = rolled.draws.cumsum(2), some.futures.cumsum(1)
     return (
         {str(h): samples[:, :, h - 1] for h in horizons},
         {str(h): true[:, h - 1] for h in horizons},

@@ -1,226 +1,178 @@
-"""Forecasts along growing contexts, the keys and values of what came before kept.
+"""A network along growing contexts: one row a layer for each spacing, keys and values kept.
 
 A causal pass gives a spacing's keys and values once and for all: what follows does not move them.
-So a context that has grown by one spacing costs one row a layer, and the forecast is that of a
-pass over the whole of it. That holds while positions go on from the window's first zero: rotary
-ones by index or by height, learned ones up to the length the model was trained for. A context that
-lost its beginning is read anew. Slots of a prefix stand before the spacings and are kept with them;
-those of a postfix see each context once and are not kept.
+That holds while positions count from the context's first zero; a context that has grown to what
+the network takes keeps its newer half (rounded down), which is read once more.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor
 
 from zetalib.densities.mixture import Mixture
-from zetalib.inverse.extrapolate import Coasting
-from zetalib.network.memory import Intervention
-from zetalib.network.model import SCALE, Block, SpacingMDN, features
-from zetalib.network.positions import Rotation, height_offsets, log_height, rotate
+from zetalib.forecasting.forecasts import to_mixture
+from zetalib.inverse.solutions import Extrapolation, Solution, SolutionCache
+from zetalib.network.attention import KVCache
+from zetalib.network.model import SpacingMDN
+from zetalib.types import Floats
 
-Floats = NDArray[np.float64]
+# Contexts whose keys are kept at a time: fewer, and what does not grow with them weighs more; more,
+# and their keys leave the cache of the processor.
+ROWS = 128
 
-# Trajectories whose keys fit a core's share of the cache: twice as fast as from memory. With the
-# inversion, what is not attention weighs more for it, and twice as many are best.
-TOGETHER = 32
-_LEAST = torch.tensor(torch.finfo(torch.float32).eps)  # added to a mean square: torch's own
+
+class Forecaster(Protocol):
+    """What forecasts the next spacing of contexts that grow by one spacing at a time."""
+
+    def prepare(self, contexts: Floats, heights: Floats, steps: int) -> None:
+        """Do what is done once for contexts, however they go on, and is shared by processes."""
+
+    def begin(self, contexts: Floats, heights: Floats, steps: int, copies: int = 1) -> Mixture:
+        """Forecast what follows contexts (B, T): mixtures (copies B, K), copies in a row.
+
+        `heights`, (B,), are rounded ones of the contexts' first zeros. They are not moved on when
+        a context loses its beginning: a rollout is far shorter than what rounding hides. `steps`
+        spacings may follow.
+        """
+
+    def step(self, spacing: Floats) -> Mixture:
+        """Take on one spacing each, (copies B,), and forecast what follows."""
+
+
+class Growing:
+    """Contexts (copies B, T) that grow by a spacing each, solved ahead where a cache is given.
+
+    Once they are as long as a forecaster takes they keep their newer half.
+    """
+
+    def __init__(
+        self,
+        contexts: Floats,
+        heights: Floats,
+        steps: int,
+        copies: int,
+        longest: int | None,
+        cache: SolutionCache | None,
+    ) -> None:
+        self.spacing, self.heights = contexts.repeat(copies, 0), heights.repeat(copies)
+        self._longest = longest
+        self._solved = None
+        if cache is not None:
+            self._solved = Extrapolation(cache, contexts, heights, steps, copies)
+
+    def grow(self, spacing: Floats) -> bool:
+        """Take on one spacing each; whether the beginning was dropped for it."""
+        held = self.spacing.shape[1]
+        full = self._longest is not None and held >= self._longest
+        kept = self.spacing[:, held - held // 2 :] if full else self.spacing
+        self.spacing = np.column_stack([kept, spacing])
+        if self._solved is not None:
+            self._solved.step(spacing)
+        return full
+
+    def solution(self, spacings: int) -> Solution | None:
+        """Solutions after each of the last so many spacings."""
+        return None if self._solved is None else self._solved.recent(spacings)
+
+
+# Contexts (B, T), heights, solutions if there are any, and steps so far to what follows, (B, K).
+Whole = Callable[[Floats, Floats, Solution | None, int], Mixture]
+
+
+class Recomputed:
+    """A forecaster from a function of whole contexts.
+
+    For what changes earlier rows, so that nothing of them can be kept.
+    """
+
+    def __init__(
+        self, function: Whole, longest: int | None = None, cache: SolutionCache | None = None
+    ) -> None:
+        self._function, self._longest, self._cache = function, longest, cache
+
+    def prepare(self, contexts: Floats, heights: Floats, steps: int) -> None:
+        """As :meth:`Forecaster.prepare`."""
+        if self._cache is not None:
+            self._cache.prepare(contexts, heights, steps + 1)
+
+    def begin(self, contexts: Floats, heights: Floats, steps: int, copies: int = 1) -> Mixture:
+        """As :meth:`Forecaster.begin`."""
+        self._contexts = Growing(contexts, heights, steps, copies, self._longest, self._cache)
+        self._steps = 0
+        return self._forecast()
+
+    def step(self, spacing: Floats) -> Mixture:
+        """As :meth:`Forecaster.step`."""
+        self._contexts.grow(spacing)
+        self._steps += 1
+        return self._forecast()
+
+    def _forecast(self) -> Mixture:
+        spacing = self._contexts.spacing
+        solution = self._contexts.solution(spacing.shape[1])
+        return self._function(spacing, self._contexts.heights, solution, self._steps)
 
 
 class Decoder:
-    """A model as a function of contexts (B, T) and heights (B,): mixtures (B, K) of what follows.
+    """A network as a forecaster.
 
-    Called with the contexts of the call before and one spacing more, it works on that spacing
-    alone. The same numbers, to rounding, as :func:`zetalib.forecasting.forecasts.next_spacing`.
+    The numbers of a pass over the whole context, to rounding.
 
     Parameters
     ----------
     network : without a leaky mask, whose slots are moved by all that follows
-    coasting : with `config.inversion`
+    cache : what is solved already, with `config.inversion`
     """
 
-    def __init__(self, network: SpacingMDN, coasting: Coasting | None = None) -> None:
+    def __init__(self, network: SpacingMDN, cache: SolutionCache | None = None) -> None:
         if network.memory_config.mask == "leaky":
             raise ValueError("slots that see what follows have no keys to be kept")
-        self.network, self.coasting = network.eval(), coasting
+        self.network = network.eval()
         self.device = next(network.parameters()).device
-        self._before = np.empty((0, 0))
+        self._solutions = None
+        if network.config.inversion:
+            self._solutions = SolutionCache() if cache is None else cache
+        slots = 0 if network.memory is None else network.memory_config.slots
+        self._room = network.context + slots
 
-    @property
-    def batch(self) -> int:
-        """Trajectories best rolled out at a time."""
-        return TOGETHER if self.coasting is None else 2 * TOGETHER
+    def prepare(self, contexts: Floats, heights: Floats, steps: int) -> None:
+        """As :meth:`Forecaster.prepare`."""
+        if self._solutions is not None:
+            self._solutions.prepare(contexts, heights, steps + 1)
 
-    def prepare(self, contexts: Floats, heights: Floats) -> None:
-        """Do what is done once for contexts (B, T) at heights (B,), however they go on."""
-        if self.coasting is not None:
-            for i in range(0, len(contexts), self.batch):
-                part = slice(i, i + self.batch)
-                self.coasting.prepare(contexts[part], heights[part])
+    def begin(self, contexts: Floats, heights: Floats, steps: int, copies: int = 1) -> Mixture:
+        """As :meth:`Forecaster.begin`."""
+        longest = self.network.context
+        self._contexts = Growing(contexts, heights, steps, copies, longest, self._solutions)
+        solution, cache = self._contexts.solution(contexts.shape[1]), KVCache(self._room)
+        if solution is not None:
+            solution = solution.at(slice(None, None, copies))
+        mixture = self._forecast(contexts, heights, solution, cache)
+        self._cache = cache.repeat(copies) if copies > 1 else cache
+        parts = (mixture.pi, mixture.mu, mixture.sigma)
+        return Mixture(*(a.repeat(copies, 0) for a in parts))
+
+    def step(self, spacing: Floats) -> Mixture:
+        """As :meth:`Forecaster.step`."""
+        new = spacing[:, None]
+        if self._contexts.grow(spacing):
+            self._cache, new = KVCache(self._room), self._contexts.spacing
+        solution = self._contexts.solution(new.shape[1])
+        return self._forecast(new, self._contexts.heights, solution, self._cache)
 
     @torch.inference_mode()
-    def __call__(self, contexts: Floats, heights: Floats) -> Mixture:
-        grown = len(self._before) == len(contexts) and np.array_equal(
-            contexts[:, :-1], self._before
-        )
-        self._before = contexts.copy()
-        spacing = torch.from_numpy(contexts).to(self.device, self.network.takes)
-        height = torch.from_numpy(heights).to(self.device)
-        inverted = None
-        if self.coasting is not None:
-            inverted = torch.from_numpy(self.coasting(contexts, heights)).to(self.device)
-        if not grown:
-            self._begin(len(contexts), spacing.shape[1])
-        new = 1 if grown else spacing.shape[1]
-        x, offset = self._tokens(spacing, height, inverted, new)
-        x = self._through(x, offset, kept=True)[:, -1:]
-        return self._mixture(x, offset, None if inverted is None else inverted[:, -1:])
-
-    def _begin(self, batch: int, spacings: int) -> None:
-        """Empty caches, and in them the slots of a prefix."""
-        network = self.network
-        if spacings > network.context:
-            raise ValueError(f"{spacings} spacings given, the context is {network.context}")
-        heads, width = network.config.heads, network.config.width
-        self._prefix = network.memory_config.kind == "prefix"
-        slots = 0 if network.memory is None else network.memory_config.slots
-        rows, size = network.context + slots, width // heads
-        self._cache = [
-            (
-                torch.empty(batch, heads, size, rows, device=self.device),
-                torch.empty(batch, heads, rows, size, device=self.device),
-            )
-            for _ in network.blocks
-        ]
-        self._length, self._offset = 0, torch.zeros(batch, 1, device=self.device).double()
-        self._states: Tensor | None = None
-        if self._prefix:
-            assert network.memory is not None
-            x = network.memory.slots(Intervention()).expand(batch, -1, -1)
-            before = None
-            if network.rotary is not None:  # before the window, or at its first zero
-                before = torch.arange(-slots, 0, device=self.device).double()[None]
-                if network.config.positions == "arithmetic":
-                    before = torch.zeros_like(before)
-            self._states = self._through(x, before, kept=True)
-
-    def _tokens(
-        self, spacing: Tensor, height: Tensor, inverted: Tensor | None, new: int
-    ) -> tuple[Tensor, Tensor | None]:
-        """The last `new` spacings as tokens (B, new, width), and their offsets for rotations."""
-        network, (_, t) = self.network, spacing.shape
-        reach = new + network.config.lags - 1
-        seen = (spacing[:, -reach:].float() - network.centre) / SCALE
-        seen = F.pad(seen, (max(reach - t, 0), 0))
-        x: Tensor = network.embed(seen.unfold(1, network.config.lags, 1))
-        offset = None
-        if network.position is not None:
-            x = x + network.position[t - new : t]
-        else:
-            x = x + network.height(log_height(height))[:, None]
-            offset = torch.arange(t - new, t, device=self.device).double()[None]
-            if network.config.positions == "arithmetic":
-                step = height_offsets(spacing[:, t - new :], height)
-                offset = self._offset + step
-                self._offset = offset[:, -1:]
-        if network.prior is not None:
-            assert inverted is not None
-            last = slice(max(t - new - 1, 0), t)
-            x = x + network.prior(features(spacing[:, last], inverted[:, last])[:, -new:])
-        return x, offset
-
-    def _through(self, x: Tensor, offset: Tensor | None, *, kept: bool) -> Tensor:
-        """Rows (B, L, width) through all blocks, after what is kept; what comes out of the last.
-
-        They see what is kept. `kept` rows see each other up to themselves and join it, others see
-        all of each other.
-        """
-        network, start = self.network, self._length
-        rotation = None
-        if network.rotary is not None and offset is not None:
-            rotation = network.rotary(offset)
-        causal = kept and x.shape[1] > 1
-        mask = None
-        if causal and start:
-            end = start + x.shape[1]
-            mask = torch.ones(end, end, dtype=torch.bool, device=self.device).tril()[start:]
-        for block, cache in zip(network.blocks, self._cache, strict=True):
-            block = cast(Block, block)
-            x = x + self._attend(block, x, rotation, cache, causal, mask)
-            x = x + block.mlp(_normed(x, block.norm2))
-        if kept:
-            self._length += x.shape[1]
-        return x
-
-    def _attend(
-        self,
-        block: Block,
-        x: Tensor,
-        rotation: Rotation | None,
-        cache: tuple[Tensor, Tensor],
-        causal: bool,
-        mask: Tensor | None,
-    ) -> Tensor:
-        b, rows, width = x.shape
-        turned = self.network.config.positions == "arithmetic" and rotation is not None
-        qkv = block.attention.qkv(_normed(x, block.norm1))
-        qkv = qkv.view(b, rows, 3, block.attention.heads, -1)
-        if rotation is not None:
-            part = 3 if turned else 2
-            qkv = torch.cat([rotate(qkv[:, :, :part], rotation), qkv[:, :, part:]], 2)
-        q, k = _normed(qkv[:, :, :2]).permute(2, 0, 3, 1, 4)
-        start, end = self._length, self._length + rows
-        keys, values = cache[0][..., :end], cache[1][:, :, :end]
-        keys[..., start:], values[:, :, start:] = k.transpose(2, 3), qkv[:, :, 2].transpose(1, 2)
-        if rows > 1:
-            rowwise = keys.mT.contiguous()
-            y = F.scaled_dot_product_attention(
-                q, rowwise, values, mask, is_causal=causal and mask is None
-            )
-        else:  # a row reads transposed keys in half the time of the fused kernel
-            scale = q.shape[-1] ** -0.5
-            y = torch.matmul(F.softmax(torch.matmul(scale * q, keys), -1), values)
-        y = y.transpose(1, 2)
-        if turned and rotation is not None:
-            y = rotate(y[:, :, None], rotation, back=True)
-        found: Tensor = block.attention.out(y.reshape(b, rows, width))
-        return found
-
-    def _mixture(self, x: Tensor, offset: Tensor | None, inverted: Tensor | None) -> Mixture:
-        """The forecast, (B, K), from the last spacing's state, (B, 1, width)."""
-        network, states = self.network, self._states
-        if network.memory_config.kind == "postfix":
-            assert network.memory is not None
-            slots = network.memory.slots(Intervention())
-            if network.position is not None:
-                slots = slots + network.position[self._length - 1]
-            at = None if offset is None else offset[:, -1:].expand(-1, len(slots))
-            states = self._through(slots.expand(len(x), -1, -1), at, kept=False)
-            x = network.memory.summary(states[:, None], None)
-        read = _normed(x, network.norm)
-        if network.link is not None:
-            assert network.memory is not None and states is not None
-            read = network.link(read, network.memory.summary(states[:, None], None), None)
-        log_pi, mu, sigma = network.head(read).to(network.takes).chunk(3, -1)
-        sigma = network.spread * (F.softplus(sigma) + network.config.sigma_floor)
-        if inverted is None:
-            mu = mu + network.centre
-        else:
-            anchor, unit = network._anchors(inverted)
-            mu, sigma = anchor + unit * mu, unit * sigma
-        pi = F.softmax(log_pi, -1)
-        arrays = (a[:, 0].double().cpu().numpy() for a in (pi, mu, sigma))
-        weights, means, deviations = arrays
-        return Mixture(weights / weights.sum(-1, keepdims=True), means, deviations)
-
-
-def _normed(x: Tensor, norm: torch.nn.RMSNorm | None = None) -> Tensor:
-    """As `norm`, or without weights, in fewer operations than torch's on a CPU."""
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    x = x * torch.addcmul(_LEAST.to(x.device), length, length, value=1 / x.shape[-1]).rsqrt_()
-    return x if norm is None else x * norm.weight
+    def _forecast(
+        self, spacing: Floats, heights: Floats, solution: Solution | None, cache: KVCache
+    ) -> Mixture:
+        """Add spacings (B, L) to the cache and forecast what follows the last."""
+        x = torch.from_numpy(spacing).to(self.device, self.network.takes)
+        h = torch.from_numpy(heights).to(self.device)
+        last = torch.tensor([cache.spacings + spacing.shape[1] - 1], device=self.device)
+        if solution is not None:
+            solution = Solution(*(torch.from_numpy(part).to(self.device) for part in solution))
+        log_pi, mu, sigma = self.network(x, h, solution, at=last, cache=cache)
+        return to_mixture((log_pi[:, 0], mu[:, 0], sigma[:, 0]))

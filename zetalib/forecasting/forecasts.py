@@ -26,9 +26,9 @@ from zetalib.data.window import Windows
 from zetalib.densities import mixture
 from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
-from zetalib.inverse.extrapolate import Coasting
+from zetalib.inverse.solutions import Solution, SolutionCache
 from zetalib.network.memory import Intervention
-from zetalib.network.model import SpacingMDN, similarity_gate
+from zetalib.network.model import Solve, SpacingMDN, similarity_gate, solver_of
 
 Floats = NDArray[np.float64]
 
@@ -54,6 +54,7 @@ def forecast_windows(
     model: SpacingMDN,
     spacing: Tensor,
     height: Tensor,
+    solve: Solve,
     batch: int = 64,
     intervene: Intervention | None = None,
 ) -> Mixture:
@@ -64,6 +65,7 @@ def forecast_windows(
     spacing : tensor, shape (W, T)
     height : tensor, shape (W,)
         Rounded heights of the windows' first zeros (:meth:`zetalib.data.window.Windows.heights`).
+    solve : :func:`zetalib.network.model.solver_of` the model
     intervene : what is done to the model's parts, for diagnostics
 
     Returns
@@ -76,8 +78,8 @@ def forecast_windows(
     parts = []
     for i in range(0, len(spacing), batch):
         x = spacing[i : i + batch, :-1].to(device, model.takes)
-        found = model(x, height[i : i + batch].to(device), intervene=intervene)
-        parts.append(to_mixture(found))
+        h = height[i : i + batch].to(device)
+        parts.append(to_mixture(model(x, h, solve(x, h), intervene=intervene)))
     return Mixture(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("pi", "mu", "sigma")))
 
 
@@ -85,33 +87,37 @@ def next_spacing(
     model: SpacingMDN,
     intervene: Intervention | None = None,
     gated: bool = False,
-    coasting: Coasting | None = None,
-) -> Callable[[Floats, Floats], Mixture]:
-    """The model as a function of contexts (B, T) and rounded heights (B,).
+    fade: float = 1.0,
+) -> Callable[[Floats, Floats, Solution | None, int], Mixture]:
+    """The model as a function of contexts (B, T), rounded heights (B,), solutions (B, T), and step.
 
     It forecasts the next spacing, (B, K), by a pass over the whole context each time: what
     :class:`zetalib.forecasting.decoding.Decoder` spares where nothing is done to the model's parts.
-    `gated`: memory counts for as much as each context is like the training data
-    (:func:`zetalib.network.model.similarity_gate`). `coasting` is shared by those that take turns
-    in one rollout.
+
+    Parameters
+    ----------
+    gated : whether memory counts for as much as each context is like the training data
+        (:func:`zetalib.network.model.similarity_gate`)
+    fade : of what memory contributes, from one step of a rollout to the next
     """
     device = next(model.parameters()).device
-    if coasting is None and model.config.inversion:
-        coasting = Coasting(model.known)
 
     @torch.no_grad()
-    def forecast(context: Floats, height: Floats) -> Mixture:
+    def forecast(
+        context: Floats, height: Floats, solution: Solution | None = None, step: int = 0
+    ) -> Mixture:
         model.eval()
         x = torch.from_numpy(context).to(device, model.takes)
         last = torch.tensor([x.shape[1] - 1], device=device)
         h = torch.from_numpy(height).to(device)
+        if solution is not None:
+            solution = Solution(*(torch.from_numpy(part).to(device) for part in solution))
         done = intervene
+        if fade != 1.0:
+            done = replace(done or Intervention(), fade=fade**step)
         if gated:
-            done = replace(intervene or Intervention(), gate=similarity_gate(model, x, h))
-        inverted = None
-        if coasting is not None:
-            inverted = torch.from_numpy(coasting(context, height)).to(device)
-        found = model(x, h, at=last, intervene=done, inverted=inverted)
+            done = replace(done or Intervention(), gate=similarity_gate(model, x, h, solution))
+        found = model(x, h, solution, at=last, intervene=done)
         log_pi, mu, sigma = (part[:, 0] for part in found)
         return to_mixture((log_pi, mu, sigma))
 
@@ -125,9 +131,12 @@ def targets(windows: Windows) -> tuple[NDArray[np.int64], Floats]:
     return n.ravel(), windows.spacing[:, 1:].numpy().ravel()
 
 
-def forecast(model: SpacingMDN, windows: Windows) -> Forecasts:
-    """Forecast positions 2 ... T of each window from its earlier spacings."""
-    m = forecast_windows(model, windows.spacing, windows.heights())
+def forecast(model: SpacingMDN, windows: Windows, cache: SolutionCache | None = None) -> Forecasts:
+    """Forecast positions 2 ... T of each window from its earlier spacings.
+
+    `cache`: what is solved already, for a model that starts from solutions.
+    """
+    m = forecast_windows(model, windows.spacing, windows.heights(), solver_of(model, cache))
     k = m.pi.shape[-1]
     flat = Mixture(m.pi.reshape(-1, k), m.mu.reshape(-1, k), m.sigma.reshape(-1, k))
     return Forecasts(*targets(windows), flat)

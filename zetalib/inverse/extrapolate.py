@@ -14,16 +14,12 @@ where S is high and low.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from zetalib import compute
 from zetalib.inverse.simd import WIDTH, every, get, put
-from zetalib.inverse.solution_cache import SolutionCache
 from zetalib.inverse.solver import (
-    COLUMNS,
     KERNEL,
     LEVELS,
     LONGEST,
@@ -166,83 +162,3 @@ def ahead(spacing: Floats, height: float, misfit: float, number: int) -> Floats:
         state.u[0, n - 1] = place + origin
         found[j] = place, step[1]
     return found
-
-
-class Coasting:
-    """The inversion along contexts that grow by a model's own forecasts.
-
-    The first contexts are solved; given those of the call before, moved on by one spacing, it
-    coasts, whatever of their beginning was dropped. Contexts it began with before, or beginnings
-    of them, are not solved again.
-
-    Parameters
-    ----------
-    known : what was followed before
-    number : spacings forecast from a start, about; more of them take longer
-    """
-
-    def __init__(self, known: SolutionCache, number: int = 64) -> None:
-        self.known, self.number = known, number
-        self._starts: list[_Start] = []
-        self._before = np.empty((0, 0))
-
-    def __call__(self, contexts: Floats, heights: Floats) -> Floats:
-        """Contexts (B, T), heights (B,) of their first zeros: shape (B, T, 7)."""
-        t = contexts.shape[1]
-        kept = self._before[:, 1 - t :] if t > 1 else self._before
-        if np.array_equal(kept, contexts[:, :-1]):
-            self._coast(contexts[:, -1], t)
-        else:
-            self._begin(contexts, heights)
-        self._before = contexts.copy()
-        return self._found
-
-    def prepare(self, contexts: Floats, heights: Floats) -> None:
-        """Solve contexts that it will be called with, and find the zeros ahead of them."""
-        self._begin(contexts, heights)
-        self._start.ahead(self._length, self.number)
-
-    def _begin(self, contexts: Floats, heights: Floats) -> None:
-        t = contexts.shape[1]
-        for start in self._starts:
-            if np.array_equal(start.heights, heights) and np.array_equal(
-                start.contexts[:, :t], contexts
-            ):
-                break
-        else:
-            start = _Start(contexts.copy(), heights, self.known(contexts, heights), {})
-            self._starts.append(start)
-        self._start, self._length = start, t
-        self._found = start.found[:, :t]
-        self._coasted, self._place = 0, np.zeros(len(contexts))
-
-    def _coast(self, spacing: Floats, t: int) -> None:
-        self._coasted += 1
-        self._place += np.clip(spacing, 0, LONGEST)
-        self.number = max(self.number, 2 * self._coasted if self._coasted >= self.number else 0)
-        place, deviation = self._start.ahead(self._length, self.number)[:, self._coasted].T
-        misfit = self._start.misfit(self._length)
-        row = [np.clip(place - self._place, *STEPS), deviation] * 3 + [misfit]
-        found = self._found[:, self._found.shape[1] - t + 1 :]
-        self._found = np.concatenate([found, np.stack(row, 1)[:, None]], 1)
-
-
-@dataclass(frozen=True)
-class _Start:
-    """Contexts (B, T), their heights, forecasts along them, and by length the zeros ahead."""
-
-    contexts: Floats
-    heights: Floats
-    found: Floats
-    tables: dict[int, Floats]
-
-    def misfit(self, t: int) -> Floats:
-        return np.asarray(self.found[:, t - 1, COLUMNS.index("misfit")])
-
-    def ahead(self, t: int, number: int) -> Floats:
-        """The `number` zeros or more after the first t spacings, (B, ., 2): :func:`ahead`."""
-        if t not in self.tables or self.tables[t].shape[1] < number:
-            cut = self.contexts[:, :t], self.heights.tolist(), self.misfit(t).tolist()
-            calls = ((*each, number) for each in zip(*cut, strict=True))
-            self.tables[t] = np.stack(compute.map_threads(calls, ahead))
-        return self.tables[t]

@@ -29,16 +29,18 @@ from torch import Tensor, nn
 
 from zetalib import atomic, params
 from zetalib.errors import ZetaError
-from zetalib.inverse import solution_cache
+from zetalib.inverse.solutions import Solution, SolutionCache
+from zetalib.network.attention import Block, KVCache, Mixing
 from zetalib.network.memory import Intervention, Link, Memory, Statistics
-from zetalib.network.positions import Rotary, Rotation, height_offsets, log_height, rotate
+from zetalib.network.positions import Rotary, height_offsets, log_height
 
-FEATURES = 11  # of the inversion, told to a token
+FEATURES = 11  # of a solution, read by a token
 SCALE = 0.41  # std of spacings: inputs reach the network at unit scale
 CHUNK = 32  # positions whose postfix slots attend in one go: their mask grows with the square
 
 Forecast = tuple[Tensor, Tensor, Tensor]  # log_pi, mu, sigma, each (B, P, K)
-Keys = tuple[Tensor, Tensor]  # keys and values, each (B, H, T, d)
+# Spacings (B, T) and heights (B,) to solutions, for a model that starts from them; None for others.
+Solve = Callable[[Tensor, Tensor], Solution | None]
 
 
 @dataclass
@@ -75,96 +77,6 @@ class Trace:
     read: Tensor | None = None
 
 
-@dataclass
-class _Mixing:
-    """How the rows of one pass attend, for all its layers.
-
-    `mask` is (rows, columns), True where a row sees a column; None: causal. `memory` marks the
-    columns that are slots, (columns,); `scale` multiplies what rows get from them, (B or 1, rows).
-    """
-
-    rotation: Rotation | None = None
-    turn_values: bool = False
-    mask: Tensor | None = None
-    memory: Tensor | None = None
-    scale: Tensor | None = None
-    heads_off: tuple[tuple[int, int], ...] = ()
-    watch: Callable[[Tensor], None] | None = None  # given the probabilities of each layer
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention with RMS-normalised queries and keys."""
-
-    def __init__(self, width: int, heads: int, layer: int) -> None:
-        super().__init__()
-        self.heads, self.layer = heads, layer
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
-
-    def forward(self, x: Tensor, mixing: _Mixing, past: Keys | None = None) -> tuple[Tensor, Keys]:
-        """(B, L, width) to the same and the rows' keys and values.
-
-        Columns are the rows themselves, after those of `past` if given.
-        """
-        b, t, width = x.shape
-        qkv = self.qkv(x).view(b, t, 3, self.heads, -1)
-        if mixing.rotation is None:
-            q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        elif mixing.turn_values:
-            q, k, v = rotate(qkv, mixing.rotation).permute(2, 0, 3, 1, 4)
-        else:
-            q, k = rotate(qkv[:, :, :2], mixing.rotation).permute(2, 0, 3, 1, 4)
-            v = qkv[:, :, 2].transpose(1, 2)
-        q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
-        keys = (k, v)
-        if past is not None:
-            k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
-        y = self._mix(q, k, v, mixing).transpose(1, 2)
-        if mixing.rotation is not None and mixing.turn_values:
-            y = rotate(y[:, :, None], mixing.rotation, back=True)
-        off = [head for layer, head in mixing.heads_off if layer == self.layer]
-        if off:
-            kept = torch.ones(self.heads, 1, device=x.device)
-            kept[off] = 0
-            y = y.reshape(b, t, self.heads, -1) * kept
-        return self.out(y.reshape(b, t, width)), keys
-
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor, mixing: _Mixing) -> Tensor:
-        if mixing.watch is None and mixing.scale is None:
-            causal = mixing.mask is None
-            return F.scaled_dot_product_attention(q, k, v, mixing.mask, is_causal=causal)
-        rows, columns = q.shape[2], k.shape[2]
-        mask = mixing.mask
-        if mask is None:
-            mask = torch.ones(rows, columns, dtype=torch.bool, device=q.device).tril()
-        score = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
-        weight = score.masked_fill(~mask, -math.inf).softmax(-1)
-        if mixing.watch is not None:
-            mixing.watch(weight)
-        if mixing.scale is not None and mixing.memory is not None:
-            scale = mixing.scale.to(weight)[:, None, :, None]
-            weight = torch.where(mixing.memory, weight * scale, weight)
-        return weight.to(v.dtype) @ v
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block."""
-
-    def __init__(self, width: int, heads: int, layer: int) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.RMSNorm(width), nn.RMSNorm(width)
-        self.attention = Attention(width, heads, layer)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
-        )
-
-    def forward(self, x: Tensor, mixing: _Mixing, past: Keys | None = None) -> tuple[Tensor, Keys]:
-        """As :meth:`Attention.forward`."""
-        mixed, keys = self.attention(self.norm1(x), mixing, past)
-        x = x + mixed
-        return x + self.mlp(self.norm2(x)), keys
-
-
 class SpacingMDN(nn.Module):
     """The forecaster.
 
@@ -195,7 +107,6 @@ class SpacingMDN(nn.Module):
         self.head = nn.Linear(width, 3 * config.components)
         self.register_buffer("spread", torch.ones(()))  # set after training: params.Train.rescale
         self.prior: nn.Linear | None = None
-        self.known = solution_cache.SolutionCache()
         if config.inversion:
             self.prior = nn.Linear(FEATURES, width)
         self.memory: Memory | None = None
@@ -253,106 +164,127 @@ class SpacingMDN(nn.Module):
         self,
         spacing: Tensor,
         height: Tensor,
+        solution: Solution | None = None,
         *,
         at: Tensor | None = None,
         trace: Trace | None = None,
         intervene: Intervention | None = None,
-        inverted: Tensor | None = None,
+        cache: KVCache | None = None,
     ) -> Forecast:
         """Forecast the spacing after every position.
 
         Parameters
         ----------
-        spacing : tensor of type `takes`, shape (B, T), T <= context, in mean spacings
+        spacing : tensor of type `takes`, shape (B, T), in mean spacings
+            With those of `cache` at most `context`.
         height : float64 tensor, shape (B,)
             Of the zero before the first spacing (:func:`zetalib.data.window.rounded_height`).
+        solution : fields are float64 tensors, shape (B, T)
+            Of the inverse problem after each position: for `config.inversion`, and only then.
         at : int64 tensor, shape (P,)
-            Positions to forecast after; None: all T of them.
+            Positions to forecast after, counted from the first spacing of the context; None: all T.
         trace : filled with what happens inside
         intervene : what is done to the model's parts
-        inverted : float64 tensor, shape (B, T, 7)
-            With `config.inversion`, what :mod:`zetalib.inverse.solver` says after each position;
-            None: it is looked up in `known`, or computed (:meth:`solved`). Give it to a compiled
-            network: of windows looked up one by one each would be a branch, compiled anew.
+        cache : the context so far, which `spacing` continues and is added to; None: there is none
 
         Returns
         -------
         log_pi, mu, sigma : tensors of type `takes`, shape (B, T, K), or (B, P, K) with `at`
             Entry t forecasts spacing t + 1 from spacings 0 ... t of its own row; in mean spacings
             whatever `target` is.
+
+        Raises
+        ------
+        ValueError
+            If the context is too long, a solution is missing, or a cache cannot hold what is asked:
+            what a leaky mask or an intervention does to earlier rows.
         """
-        t = spacing.shape[1]
-        if t > self.context:
-            raise ValueError(f"{t} spacings given, the model's context is {self.context}")
+        start = 0 if cache is None else cache.spacings
+        end = start + spacing.shape[1]
+        if end > self.context:
+            raise ValueError(f"{end} spacings given, the model's context is {self.context}")
         if height.shape != spacing.shape[:1]:
             raise ValueError(
                 f"{len(spacing)} windows given, heights of shape {tuple(height.shape)}"
             )
+        if self.prior is not None and solution is None:
+            raise ValueError("the model starts from solutions of the inverse problem: give them")
+        if cache is not None and (intervene is not None or self.memory_config.mask == "leaky"):
+            raise ValueError("what is done to earlier rows cannot be kept in a cache")
         intervene = Intervention() if intervene is None else intervene
-        x, offset = self._embedded(spacing, height)
-        if self.prior is not None:
-            if inverted is None:
-                inverted = self.solved(spacing, height)
-            assert inverted is not None
-            x = x + self.prior(features(spacing, inverted))
+        x, offset = self._embedded(spacing, height, cache)
+        if self.prior is not None and solution is not None:
+            earlier = None if cache is None else cache.solution
+            x = x + self.prior(features(spacing, solution, earlier))
+            if cache is not None:
+                cache.solution = solution.at((slice(None), slice(-1, None)))
         states: Tensor | None
         if self.memory_config.kind == "postfix":
-            read, states = self._postfix(x, offset, at, trace, intervene)
+            read, states = self._postfix(x, offset, at, trace, intervene, cache)
         else:
-            read, states = self._sequence(x, offset, at, trace, intervene)
+            read, states = self._sequence(x, offset, at, trace, intervene, cache)
+        if cache is not None:
+            cache.spacings = end
         if trace is not None:
             trace.read = read
             trace.memory = None if states is None else states[:, -1]
         if self.link is not None:
             assert self.memory is not None and states is not None
             kept = intervene.kept(states.shape[2], states.device)
-            scale = _on(intervene.scale(t, at), read.device)
+            scale = _on(intervene.scale(spacing.shape[1], at), read.device)
             read = self.link(read, self.memory.summary(states, kept), scale)
         log_pi, mu, sigma = self.head(read).to(self.takes).chunk(3, -1)
         sigma = self.spread * (F.softplus(sigma) + self.config.sigma_floor)
         log_pi = F.log_softmax(log_pi, -1)
-        if inverted is None:
+        if self.prior is None or solution is None:
             return log_pi, mu + self.centre, sigma
-        anchor, unit = self._anchors(inverted if at is None else inverted[:, at])
+        if at is not None:
+            solution = solution.at((slice(None), at - start))
+        anchor, unit = self._anchors(solution)
         return log_pi, anchor + unit * mu, unit * sigma
 
-    @torch.no_grad()
-    def solved(self, spacing: Tensor, height: Tensor) -> Tensor | None:
-        """What the inversion says after each position, (B, T, 7); None for networks without it."""
-        if self.prior is None:
-            return None
-        found = self.known(spacing.detach().cpu().numpy(), height.cpu().numpy())
-        return torch.from_numpy(found).to(spacing.device)
-
-    def _anchors(self, inverted: Tensor) -> tuple[Tensor, Tensor]:
+    def _anchors(self, solution: Solution) -> tuple[Tensor, Tensor]:
         """Origin and unit of each Gaussian's mean and sigma, (B, P, K), in mean spacings.
 
         Half of them speak of the distance from the fine forecast in its standard deviations, a
         quarter of that from the middle one, the others of spacings.
         """
         k = self.config.components
-        of = torch.full((k,), 2, device=inverted.device)
+        of = torch.full((k,), 2, device=solution.fine.device)
         of[: k // 2] = 0
         of[k // 2 : k // 2 + k // 4] = 1
-        whole = torch.ones_like(inverted[..., 0])
-        anchor = torch.stack([inverted[..., 0], inverted[..., 2], whole], -1)
-        unit = torch.stack([inverted[..., 1], inverted[..., 3], SCALE * whole], -1)
+        whole = torch.ones_like(solution.fine)
+        anchor = torch.stack([solution.fine, solution.middle, whole], -1)
+        unit = torch.stack([solution.fine_sd, solution.middle_sd, SCALE * whole], -1)
         return anchor[..., of], unit[..., of]
 
-    def _embedded(self, spacing: Tensor, height: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _embedded(
+        self, spacing: Tensor, height: Tensor, cache: KVCache | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Tokens (B, T, width) and, for rotary positions, their offsets (B or 1, T)."""
         t, lags = spacing.shape[1], self.config.lags
-        padded = F.pad((spacing.float() - self.centre) / SCALE, (lags - 1, 0))
+        start = 0 if cache is None else cache.spacings
+        padded = (spacing.float() - self.centre) / SCALE
+        if cache is None or cache.recent is None:
+            padded = F.pad(padded, (lags - 1, 0))
+        else:
+            padded = torch.cat([cache.recent, padded], 1)
+        if cache is not None:
+            cache.recent = padded[:, padded.shape[1] - lags + 1 :]
         x = self.embed(padded.unfold(1, lags, 1))
         if self.position is not None:
-            return x + self.position[:t], None
+            return x + self.position[start : start + t], None
         x = x + self.height(log_height(height))[:, None]
         if self.config.positions == "arithmetic":
-            return x, height_offsets(spacing, height)
-        return x, torch.arange(t, dtype=torch.float64, device=spacing.device)[None]
+            offset = height_offsets(spacing, height)
+            if cache is not None:
+                offset = offset if cache.offset is None else cache.offset + offset
+                cache.offset = offset[:, -1:]
+            return x, offset
+        return x, torch.arange(start, start + t, dtype=torch.float64, device=spacing.device)[None]
 
-    def _mixing(self, offset: Tensor | None, intervene: Intervention) -> _Mixing:
-        mixing = _Mixing(heads_off=intervene.heads_off)
+    def _mixing(self, offset: Tensor | None, intervene: Intervention) -> Mixing:
+        mixing = Mixing(heads_off=intervene.heads_off)
         if self.rotary is not None and offset is not None:
             mixing.rotation = self.rotary(offset)
             mixing.turn_values = self.config.positions == "arithmetic"
@@ -365,6 +297,7 @@ class SpacingMDN(nn.Module):
         at: Tensor | None,
         trace: Trace | None,
         intervene: Intervention,
+        cache: KVCache | None,
     ) -> tuple[Tensor, Tensor | None]:
         """One causal pass over the slots of a prefix, if any, and the spacings.
 
@@ -372,7 +305,7 @@ class SpacingMDN(nn.Module):
         """
         b, t = x.shape[:2]
         slots = 0
-        if self.memory is not None:
+        if self.memory is not None and (cache is None or cache.length == 0):
             slots = self.memory_config.slots
             fed = self.memory.slots(intervene)
             x = torch.cat([fed.to(x).expand(b, -1, -1), x], 1)
@@ -393,12 +326,35 @@ class SpacingMDN(nn.Module):
                 mixing.memory = torch.arange(slots + t, device=x.device) < slots
         if trace is not None and trace.probabilities:
             mixing.watch = partial(_watch_sequence, trace, slots)
+        x = self._through(x, mixing, trace, cache, slots)
+        states: Tensor | None = x[:, None, :slots] if slots else None
+        if cache is not None:
+            states = cache.states = states if slots else cache.states
+        x = x[:, slots:]
+        if at is not None:
+            x = x[:, at if cache is None else at - cache.spacings]
+        return self.norm(x), states
+
+    def _through(
+        self,
+        x: Tensor,
+        mixing: Mixing,
+        trace: Trace | None,
+        cache: KVCache | None,
+        slots: int = 0,
+    ) -> Tensor:
+        """Rows (B, L, width), the first `slots` of them slots, through all blocks."""
+        rows = x.shape[1]
+        if cache is not None and cache.length and rows > 1:
+            seen = torch.ones(rows, cache.length + rows, dtype=torch.bool, device=x.device)
+            mixing.mask = seen.tril(cache.length)
         for block in self.blocks:
-            x, _ = block(x, mixing)
+            x = block(x, mixing, cache)
             if trace is not None:
                 trace.hidden.append(x[:, slots:])
-        states, x = x[:, None, :slots], x[:, slots:]
-        return self.norm(x if at is None else x[:, at]), states if slots else None
+        if cache is not None:
+            cache.advance(rows)
+        return x
 
     def _prefix_mask(
         self, slots: int, t: int, intervene: Intervention, device: torch.device
@@ -421,29 +377,27 @@ class SpacingMDN(nn.Module):
         at: Tensor | None,
         trace: Trace | None,
         intervene: Intervention,
+        cache: KVCache | None,
     ) -> tuple[Tensor, Tensor]:
         """Slots after every position asked for, over one pass of the spacings.
 
         Returns what the head reads, (B, P, width), and the slots' final states, (B, P, M, width).
         """
         assert self.memory is not None
-        t = x.shape[1]
-        at = torch.arange(t, device=x.device) if at is None else at
+        start, t = 0 if cache is None else cache.spacings, x.shape[1]
+        at = torch.arange(start, start + t, device=x.device) if at is None else at
         mixing = self._mixing(offset, intervene)
         if trace is not None and trace.probabilities:
             mixing.watch = trace.attention.append
-        past = []
-        for block in self.blocks:
-            x, keys = block(x, mixing)
-            past.append(keys)
-            if trace is not None:
-                trace.hidden.append(x)
+        cache = KVCache() if cache is None else cache
+        self._through(x, mixing, trace, cache)
         fed = self.memory.slots(intervene)
         if trace is not None:
             trace.slots = fed
         size = len(at) if trace is not None else CHUNK
         parts = [
-            self._after(part, fed, past, offset, trace, intervene) for part in torch.split(at, size)
+            self._after(part, start, fed.to(x), cache, offset, trace, intervene)
+            for part in torch.split(at, size)
         ]
         states = torch.cat(parts, 1)
         kept = intervene.kept(len(fed), x.device)
@@ -454,36 +408,39 @@ class SpacingMDN(nn.Module):
     def _after(
         self,
         at: Tensor,
+        start: int,
         fed: Tensor,
-        past: list[Keys],
+        cache: KVCache,
         offset: Tensor | None,
         trace: Trace | None,
         intervene: Intervention,
     ) -> Tensor:
-        """Final states, (B, P, M, width), of slots that stand where the spacings `at` stand."""
-        b, _, t, _ = past[0][0].shape
+        """Final states, (B, P, M, width), of slots that stand where the spacings `at` stand.
+
+        `offset` is that of the spacings from `start` on. Slots are not kept in the cache.
+        """
         p, slots = len(at), len(fed)
-        y = fed.to(past[0][0]).repeat(p, 1).expand(b, -1, -1)
+        y = fed.repeat(p, 1).expand(cache.batch, -1, -1)
         row = at.repeat_interleave(slots)
         if self.position is not None:
             y = y + self.position[row]
-        mixing = self._mixing(None if offset is None else offset[:, row], intervene)
+        mixing = self._mixing(None if offset is None else offset[:, row - start], intervene)
         group = torch.arange(p, device=y.device).repeat_interleave(slots)
         own = group[:, None] == group
         kept = intervene.kept(slots, y.device)
         if kept is not None:
             own = own & kept.repeat(p)
-        seen = torch.arange(t, device=y.device) <= row[:, None]
+        seen = torch.arange(cache.length, device=y.device) <= row[:, None]
         mixing.mask = torch.cat([seen, own], 1)
         if trace is not None and trace.probabilities:
             mixing.watch = partial(_watch_postfix, trace, slots)
-        for block, keys in zip(self.blocks, past, strict=True):
-            y, _ = block(y, mixing, keys)
-        return y.reshape(b, p, slots, -1)
+        for block in self.blocks:
+            y = block(y, mixing, cache)
+        return y.reshape(cache.batch, p, slots, -1)
 
 
-def features(spacing: Tensor, inverted: Tensor) -> Tensor:
-    """What a token is told of the inversion after its spacing, at about unit scale.
+def features(spacing: Tensor, solution: Solution, earlier: Solution | None = None) -> Tensor:
+    """Describe the solution of the inverse problem to a token, at about unit scale.
 
     The three forecasts, logs of their deviations, how far they lie apart, the misfit, and how far
     the forecasts made one position earlier were from this token's spacing.
@@ -491,23 +448,31 @@ def features(spacing: Tensor, inverted: Tensor) -> Tensor:
     Parameters
     ----------
     spacing : shape (B, T)
-    inverted : shape (B, T, 7)
+    solution : fields of shape (B, T)
+    earlier : fields of shape (B, 1)
+        That before the first of them; None: there is none.
 
     Returns
     -------
     float32 tensor, shape (B, T, 11)
         Row t depends on rows up to t of both.
     """
-    fine, middle, coarse = inverted[..., 0], inverted[..., 2], inverted[..., 4]
-    sds = inverted[..., 1:6:2]
-    earlier = F.pad(inverted[:, :-1], (0, 0, 1, 0), value=1.0)
-    surprise = (spacing[..., None] - earlier[..., 0:4:2]) / earlier[..., 1:4:2]
+    means = torch.stack([solution.fine, solution.middle, solution.coarse], -1)
+    sds = torch.stack([solution.fine_sd, solution.middle_sd, solution.coarse_sd], -1)
+    if earlier is None:
+        before, width = (F.pad(part[:, :-1, :2], (0, 0, 1, 0), value=1.0) for part in (means, sds))
+    else:
+        first = torch.stack([earlier.fine, earlier.middle], -1)
+        before = torch.cat([first, means[:, :-1, :2]], 1)
+        first = torch.stack([earlier.fine_sd, earlier.middle_sd], -1)
+        width = torch.cat([first, sds[:, :-1, :2]], 1)
+    surprise = (spacing[..., None] - before) / width
     parts = [
-        (inverted[..., 0:6:2] - 1) / SCALE,
+        (means - 1) / SCALE,
         sds.log() / 4 + 1,
-        torch.asinh((middle - fine) / inverted[..., 3])[..., None],
-        torch.asinh((coarse - fine) / inverted[..., 5])[..., None],
-        (torch.log1p(inverted[..., 6]) / 4 - 1)[..., None],
+        torch.asinh((solution.middle - solution.fine) / solution.middle_sd)[..., None],
+        torch.asinh((solution.coarse - solution.fine) / solution.coarse_sd)[..., None],
+        (torch.log1p(solution.misfit) / 4 - 1)[..., None],
         torch.asinh(surprise) / 2,
     ]
     return torch.cat(parts, -1).float()
@@ -533,6 +498,20 @@ def _on(scale: Tensor | None, device: torch.device) -> Tensor | None:
     return None if scale is None else scale.to(device)
 
 
+def solver_of(model: SpacingMDN, cache: SolutionCache | None = None) -> Solve:
+    """What solves the inputs of `model`, by `cache`; nothing, if it starts from no solution."""
+    if model.prior is None:
+        return lambda _spacing, _height: None
+    kept = SolutionCache() if cache is None else cache
+
+    @torch.no_grad()
+    def solve(spacing: Tensor, height: Tensor) -> Solution:
+        solution = kept(spacing.detach().cpu().numpy(), height.cpu().numpy())
+        return Solution(*(torch.from_numpy(values).to(spacing.device) for values in solution))
+
+    return solve
+
+
 def nll(forecast: tuple[Tensor, Tensor, Tensor], y: Tensor) -> Tensor:
     """Negative log-likelihood of `y`, shape (B, T), under a forecast, by logsumexp."""
     log_pi, mu, sigma = forecast
@@ -546,7 +525,13 @@ def weight_entropy(log_pi: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def learn_centroid(model: SpacingMDN, spacing: Tensor, height: Tensor, batch: int = 64) -> None:
+def learn_centroid(
+    model: SpacingMDN,
+    spacing: Tensor,
+    height: Tensor,
+    solve: Solve,
+    batch: int = 64,
+) -> None:
     """Store the mean of what the head reads over training windows, and its mean cosine with it.
 
     For :func:`similarity_gate`; to be called when training is over. Windows (W, T), heights (W,).
@@ -556,8 +541,8 @@ def learn_centroid(model: SpacingMDN, spacing: Tensor, height: Tensor, batch: in
     at = torch.arange(t // 2, t, max(t // 16, 1), device=spacing.device)
     states = torch.cat(
         [
-            _read(model, spacing[i : i + batch], height[i : i + batch], at)
-            for i in range(0, len(spacing), batch)
+            _read(model, s, h, solve(s, h), at)
+            for s, h in zip(torch.split(spacing, batch), torch.split(height, batch), strict=True)
         ]
     )
     model.memory.centroid.copy_(states.mean((0, 1)))
@@ -566,7 +551,9 @@ def learn_centroid(model: SpacingMDN, spacing: Tensor, height: Tensor, batch: in
 
 
 @torch.no_grad()
-def similarity_gate(model: SpacingMDN, spacing: Tensor, height: Tensor) -> Tensor:
+def similarity_gate(
+    model: SpacingMDN, spacing: Tensor, height: Tensor, solution: Solution | None = None
+) -> Tensor:
     """Gate (B,) of `Intervention.gate`: how like training the state after each window is.
 
     The cosine of that state with the training centroid over its mean in training, within 0 ... 1:
@@ -580,14 +567,16 @@ def similarity_gate(model: SpacingMDN, spacing: Tensor, height: Tensor) -> Tenso
     if model.memory is None:
         raise ValueError("a model without memory has nothing to gate")
     last = torch.tensor([spacing.shape[1] - 1], device=spacing.device)
-    state = _read(model, spacing, height, last)[:, 0]
+    state = _read(model, spacing, height, solution, last)[:, 0]
     cosine = F.cosine_similarity(state, model.memory.centroid, dim=-1)
     return (cosine / model.memory.likeness.clamp(min=1e-6)).clamp(0, 1)
 
 
-def _read(model: SpacingMDN, spacing: Tensor, height: Tensor, at: Tensor) -> Tensor:
+def _read(
+    model: SpacingMDN, spacing: Tensor, height: Tensor, solution: Solution | None, at: Tensor
+) -> Tensor:
     trace = Trace(probabilities=False)
-    model(spacing, height, at=at, trace=trace)
+    model(spacing, height, solution, at=at, trace=trace)
     assert trace.read is not None
     return trace.read.float()
 
@@ -606,10 +595,8 @@ def save(model: SpacingMDN, folder: str | Path) -> None:
         atomic.write_json(aside / "config.json", config)
 
 
-def load(folder: str | Path, known: solution_cache.SolutionCache | None = None) -> SpacingMDN:
+def load(folder: str | Path) -> SpacingMDN:
     """Load a saved model; no code of the file runs (safetensors).
-
-    `known`: inversions computed before, for a model that starts from them.
 
     Raises
     ------
@@ -645,8 +632,6 @@ def load(folder: str | Path, known: solution_cache.SolutionCache | None = None) 
             problem = f"tensor {name} holds NaN or infinity, expected finite numbers"
             raise ZetaError(path, problem, again)
     model.load_state_dict(weights)
-    if known is not None:
-        model.known = known
     return model.eval()
 
 

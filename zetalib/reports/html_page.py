@@ -451,10 +451,10 @@ def _spectra(metrics: dict[str, Any], plots: Tables) -> str:
 
 
 def _claims(metrics: dict[str, Any], plots: Tables) -> str:
-    if "laws" not in metrics:
+    if "claims" not in metrics:
         return ""
     rows = []
-    for claim in metrics["laws"]["claims"]:
+    for claim in metrics["claims"]["claims"]:
         interval = ""
         if claim["low"] is not None:
             interval = f"{number(claim['statistic'])} [{number(claim['low'])}, "
@@ -463,15 +463,15 @@ def _claims(metrics: dict[str, Any], plots: Tables) -> str:
         said = [claim["statement"], claim["null"], interval, p, claim["verdict"], claim["note"]]
         rows.append(said)
     head = ["published", "null", "statistic [99 %]", "p (Holm)", "verdict", "note"]
-    counts = pd.Series([claim["verdict"] for claim in metrics["laws"]["claims"]]).value_counts()
+    counts = pd.Series([claim["verdict"] for claim in metrics["claims"]["claims"]]).value_counts()
     told = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
     return f"<p>{told}.</p>" + table(head, rows, text=True)
 
 
 def _operator(metrics: dict[str, Any], plots: Tables) -> str:
-    if "laws" not in metrics:
+    if "claims" not in metrics:
         return ""
-    found = metrics["laws"]["operator"]
+    found = metrics["claims"]["operator"]
     text = f"<p>{html.escape(found['reason'])}</p>" if found["reason"] else ""
     compared = {name: kinds for name, kinds in (found["correlations"] or {}).items() if kinds}
     if compared:
@@ -490,8 +490,8 @@ def _operator(metrics: dict[str, Any], plots: Tables) -> str:
             "</p>"
         )
         text += table(["states", "R², held out", "p"], layers)
-    if "laws/gain" in plots:
-        gain = plots["laws/gain"]
+    if "claims/gain" in plots:
+        gain = plots["claims/gain"]
 
         def waves(axes: Axes) -> None:
             axes.plot(gain["frequency"], gain["missed"], color="black")

@@ -29,7 +29,8 @@ from zetalib.data import window
 from zetalib.data.window import Windows, density
 from zetalib.errors import ZetaError
 from zetalib.forecasting import forecasts, interventions
-from zetalib.inverse import solution_cache, solver
+from zetalib.inverse import solutions, solver
+from zetalib.inverse.solutions import SolutionCache
 from zetalib.network import model
 from zetalib.reports import experiments
 from zetalib.scoring import contexts, evaluate, score, skill
@@ -172,7 +173,7 @@ def execute(run: Run, log: Log = print) -> dict[str, Any]:
         "command": run.command,
         "params": run.params.model_dump(include=set(_DECIDING)),
         **{name: training[name] for name in training if name != "key"},
-        **scores(model.load(folder / "model", _known(run.params)[0]), tail, run.params),
+        **scores(model.load(folder / "model"), tail, run.params, _kept(run.params)[0]),
     }
     atomic.write_json(run.record, record)
     s = record["scores"]
@@ -191,12 +192,12 @@ def _trained(run: Run, fit: Windows, key: str, log: Log) -> Path:
             return found.parent
     p, folder = run.params, run.scratch
     checkpoint = folder / "train.pt"
-    known, solved = _known(p)
+    cache, solved = _kept(p)
     solving = 0.0
     if p.model.inversion and not solved:
         log("solving the windows to train on: the invert stage left none")
-        solving = _solve(known, batches.split_dev(fit, p.train), folder)
-    result = engine.train(fit, p.model, p.memory, p.losses, p.train, checkpoint, log, known=known)
+        solving = _solve(cache, batches.split_dev(fit, p.train), folder)
+    result = engine.train(fit, p.model, p.memory, p.losses, p.train, checkpoint, log, cache=cache)
     model.save(result.model, folder / "model")
     training = {
         "key": key,
@@ -214,35 +215,39 @@ def _trained(run: Run, fit: Windows, key: str, log: Log) -> Path:
     return folder
 
 
-def _known(p: params.Params) -> tuple[solution_cache.SolutionCache, bool]:
+def _kept(p: params.Params) -> tuple[SolutionCache, bool]:
     """What the invert stage solved, if anything in windows so long; others are as they come."""
     long = []
     for path in sorted(INVERTED.glob("*.safetensors")) if p.model.inversion else []:
         with safe_open(path, "numpy") as file:
             if file.get_slice("spacing").get_shape()[1] == p.window.length - 1:
                 long.append(path)
-    return solution_cache.load(*long), bool(long)
+    return solutions.load(*long), bool(long)
 
 
-def _solve(known: solution_cache.SolutionCache, windows: Iterable[Windows], folder: Path) -> float:
-    """Add the inversions of `windows` to `known`; the CPU seconds they took, now or before."""
+def _solve(cache: SolutionCache, windows: Iterable[Windows], folder: Path) -> float:
+    """Add the solutions of `windows` to `cache`; the CPU seconds they took, now or before."""
     path, cost = folder / "inversion.safetensors", folder / "inversion.json"
     spacing = np.concatenate([w.spacing.numpy()[:, :-1] for w in windows])
     height = np.concatenate([w.heights().numpy() for w in windows])
     if not cost.is_file():
         began = time.process_time()
-        solution_cache.save(path, spacing, height, solver.forecasts(spacing, height))
+        solutions.save(path, spacing, height, solver.forecasts(spacing, height))
         atomic.write_json(cost, {"seconds": time.process_time() - began})
-    known.add(spacing, height, safetensors.numpy.load_file(path)["forecasts"])
+    cache.add(spacing, height, safetensors.numpy.load_file(path)["forecasts"])
     return float(json.loads(cost.read_text())["seconds"])
 
 
-def scores(network: model.SpacingMDN, tail: Windows, p: params.Params) -> dict[str, Any]:
+def scores(
+    network: model.SpacingMDN, tail: Windows, p: params.Params, cache: SolutionCache | None = None
+) -> dict[str, Any]:
     """Scores, rollouts and the perturbation test of a forecaster on a split, for its record."""
     engine.setup(p.train)
-    found = forecasts.forecast(network, tail)
-    forecaster = interventions.forecasters(network, p.evaluate)
-    (rolled, *_) = evaluate.rollouts(tail, forecaster, network.context, p.evaluate)
+    found = forecasts.forecast(network, tail, cache)
+    forecaster = interventions.forecaster(
+        network, cache, fade=p.evaluate.fade, gate=p.evaluate.gate
+    )
+    (rolled, *_) = evaluate.rollouts(tail, forecaster, p.evaluate)
     first = min(PERTURBED_FROM, p.window.length // 2)
     return {
         "targets": len(found.y),
@@ -292,8 +297,9 @@ def moves(network: model.SpacingMDN, windows: Windows, first: int) -> NDArray[np
     """
     exchanged = windows.spacing.clone()
     exchanged[:, first:] = windows.spacing.roll(1, 0)[:, first:]
+    solve = model.solver_of(network)
     before, after = (
-        forecasts.forecast_windows(network, spacing, windows.heights()).mean()
+        forecasts.forecast_windows(network, spacing, windows.heights(), solve).mean()
         for spacing in (windows.spacing, exchanged)
     )
     return np.asarray(np.abs(after - before).max(0)[: 2 * first])

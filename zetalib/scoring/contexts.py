@@ -14,12 +14,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from zetalib.baselines import rivals
+from zetalib.baselines import explicit_formula, inversion_density
 from zetalib.baselines.explicit_formula import density, unresolved
 from zetalib.data import window
 from zetalib.data.window import Windows
 from zetalib.errors import ZetaError
-from zetalib.inverse import solution_cache, solver
+from zetalib.inverse import solver
+from zetalib.inverse.solutions import SolutionCache
 from zetalib.scoring import bootstrap, skill
 
 Floats = NDArray[np.float64]
@@ -66,12 +67,12 @@ def stretches(
     )
 
 
-def explicit_formula(stretch: Windows, targets: int) -> dict[str, Any]:
+def by_explicit_formula(stretch: Windows, targets: int) -> dict[str, Any]:
     """Scores of the explicit formula on the last `targets` spacings of each stretch.
 
     Standard errors are over stretches.
     """
-    forecast = rivals.by_explicit_formula(targets)(stretch)
+    forecast = explicit_formula.forecaster(targets)(stretch)
     y = stretch.spacing[:, -targets:].numpy().ravel()
     block = np.repeat(np.arange(len(stretch)), targets)
     return {"targets": len(y), **skill.summary(skill.by_target(forecast, y), block)}
@@ -97,14 +98,14 @@ def transition(
         By classes of spacings known, beginning as `KNOWN` says: the same, the median standard
         deviation claimed, and :func:`zetalib.scoring.skill.summary` with errors over stretches.
     """
-    solved = solution_cache.SolutionCache()
+    cache = SolutionCache()
     for part in (below, above):
         past, height = part.spacing.numpy()[:, :-1], part.heights().numpy()
-        solved.add(past, height, solver.forecasts(past, height))
-    scores = skill.scored(rivals.fit_inversion(below, solved), above)
-    found = solved(above.spacing.numpy()[:, :-1], above.heights().numpy())
-    claimed = found[:, :, 1].ravel()
-    error = np.abs(found[:, :, 0].ravel() - window.targets(above))
+        cache.add(past, height, solver.forecasts(past, height))
+    scores = skill.scored(inversion_density.fit_inversion(below, cache), above)
+    solution = cache(above.spacing.numpy()[:, :-1], above.heights().numpy())
+    claimed = solution.fine_sd.ravel()
+    error = np.abs(solution.fine.ravel() - window.targets(above))
     known = bootstrap.position(len(above), above.spacing.shape[1])
     block = np.repeat(np.arange(len(above)), above.spacing.shape[1] - 1)
     kind = np.searchsorted(KNOWN, known, "right") - 1

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from zetalib import atomic, compute, params
-from zetalib.baselines import explicit_formula
-from zetalib.baselines.rivals import Autoregression
+from zetalib import atomic, params
+from zetalib.baselines.rollouts import RolledOut
 from zetalib.data.window import Windows
-from zetalib.forecasting import rollout
-from zetalib.forecasting.decoding import Decoder
+from zetalib.forecasting import rollout, stretches
+from zetalib.forecasting.decoding import Forecaster
 from zetalib.forecasting.forecasts import Forecasts
-from zetalib.forecasting.rollout import Forecaster
 from zetalib.scoring import bootstrap, conformal, score, trajectories
 
 Floats = NDArray[np.float64]
@@ -95,10 +93,9 @@ class Rollouts:
 
 def rollouts(
     windows: Windows,
-    forecaster: Forecaster | Sequence[Forecaster],
-    longest: int,
+    forecaster: Forecaster,
     p: params.Evaluate,
-    ar: Autoregression | None = None,
+    rivals: Mapping[int, RolledOut] = MappingProxyType({}),
 ) -> list[Rollouts]:
     """Free-running forecasts after contexts of each length, by the model and by rivals.
 
@@ -106,50 +103,34 @@ def rollouts(
 
     Parameters
     ----------
-    longest : spacings the forecaster takes
-    ar : fitted below the windows; None: no rivals but always saying 1
+    rivals : :func:`zetalib.baselines.rollouts.roll_out` of the same stretches, by context; those
+        missing are always saying 1 alone
     """
     horizon = max(p.horizons)
-    some = rollout.stretches(windows, p.trajectories, max(p.contexts), horizon)
+    some = stretches.stretches(windows, p.trajectories, max(p.contexts), horizon)
     heights, stretch = some.heights, np.column_stack([some.contexts, some.futures])
     # What a block holds reaches as far as a stretch does, where ten blocks can be had.
     size = math.ceil(stretch.shape[1] * p.trajectories / windows.spacing.numel())
     block = bootstrap.blocks(p.trajectories, max(1, min(size, p.trajectories // 10)))
-    found = []
+    found = {}
     for context in sorted(p.contexts, reverse=True):  # the longest first: it solves the others too
         known, true = stretch[:, :context], stretch[:, context : context + horizon]
-        run = functools.partial(
-            rollout.rollout, forecaster, known, heights, horizon, longest=longest
-        )
-        rng = np.random.default_rng(p.seed)
-        fed_back = [functools.partial(run, "mean"), functools.partial(run, "sample", rng)]
-        if isinstance(forecaster, Decoder) and forecaster.device.type == "cpu":
-            forecaster.prepare(known, heights)
-            of_mean, of_sample = compute.map_forks(fed_back)
-        else:
-            of_mean, of_sample = (each() for each in fed_back)
+        rolled = rollout.rollout(forecaster, known, heights, horizon, draws=1, seed=p.seed)
+        assert rolled.mean is not None
         predicted = {
-            "mean fed back": of_mean,
-            "sample fed back": of_sample,
+            "mean fed back": rolled.mean,
+            "sample fed back": rolled.draws[:, 0],
             "always 1": np.ones_like(true),
         }
-        subset = {}
-        if ar is not None:
-            predicted[f"AR({ar.order})"] = ar.rollout(known, horizon)
-        inside = (
-            heights.min() >= explicit_formula.LOWEST and heights.max() <= explicit_formula.HIGHEST
-        )
-        if ar is not None and p.explicit and inside:
-            few = np.linspace(0, len(true) - 1, p.explicit).astype(int)
-            calls = [(known[i], float(heights[i]), horizon) for i in few]
-            place = np.stack(
-                [place for place, _ in compute.map_threads(calls, explicit_formula.ahead)]
-            )
-            predicted["explicit formula"] = np.diff(place, prepend=0.0)
-            predicted["mean fed back, there"] = predicted["mean fed back"][few]
-            subset = dict.fromkeys(("explicit formula", "mean fed back, there"), few)
-        found.append(Rollouts(context, true, predicted, subset, block))
-    return [next(r for r in found if r.context == context) for context in p.contexts]
+        subset: dict[str, NDArray[np.int64]] = {}
+        if context in rivals:
+            beside = rivals[context]
+            predicted |= beside.predicted
+            for name, few in beside.subset.items():
+                predicted["mean fed back, there"] = rolled.mean[few]
+                subset |= {name: few, "mean fed back, there": few}
+        found[context] = Rollouts(context, true, predicted, subset, block)
+    return [found[context] for context in p.contexts]
 
 
 def rollout_table(rolled: Rollouts, p: params.Evaluate) -> dict[str, Any]:

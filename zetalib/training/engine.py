@@ -29,9 +29,9 @@ from torch import Tensor
 from zetalib import params, provenance
 from zetalib.data.window import Windows, save_tensors
 from zetalib.errors import ZetaError
-from zetalib.inverse.solution_cache import SolutionCache
+from zetalib.inverse.solutions import SolutionCache
 from zetalib.network import memory
-from zetalib.network.model import SpacingMDN, learn_centroid, nll
+from zetalib.network.model import Solve, SpacingMDN, learn_centroid, nll, solver_of
 from zetalib.training import batches, losses
 from zetalib.training.batches import Batches
 from zetalib.training.distributed import ALONE, Group
@@ -112,14 +112,17 @@ def peak_memory(device: torch.device) -> float:
 
 
 @torch.no_grad()
-def mean_nll(model: SpacingMDN, windows: Windows, device: torch.device, batch: int = 64) -> float:
+def mean_nll(
+    model: SpacingMDN, windows: Windows, solve: Solve, device: torch.device, batch: int = 64
+) -> float:
     """Mean NLL over positions 2 ... T of windows, summed in float64."""
     model.eval()
     total = 0.0
     for i in range(0, len(windows), batch):
         part = windows[i : i + batch]
         x = part.spacing.to(device, model.takes)
-        forecast = model(x[:, :-1], part.heights().to(device))
+        height = part.heights().to(device)
+        forecast = model(x[:, :-1], height, solve(x[:, :-1], height))
         total += float(nll(forecast, x[:, 1:]).double().sum())
     return total / (len(windows) * (windows.spacing.shape[1] - 1))
 
@@ -134,7 +137,7 @@ def train(
     log: Log = print,
     watch: Watch | None = None,
     group: Group = ALONE,
-    known: SolutionCache | None = None,
+    cache: SolutionCache | None = None,
 ) -> Result:
     """Train a forecaster on `windows` (the training split) and return the best one found.
 
@@ -152,8 +155,8 @@ def train(
     ----------
     watch : callable, optional
         Is given each point of the curve as it comes.
-    known : SolutionCache, optional
-        Inversions computed before, for a model that starts from them.
+    cache : SolutionCache, optional
+        What is solved already, for a model that starts from solutions.
     group : Group
         The processes that train together; rank 0 alone logs, is watched and writes. Each returns
         the same result.
@@ -172,9 +175,8 @@ def train(
     torch.manual_seed(p.seed)
     length = windows.spacing.shape[1]
     model = SpacingMDN(m, memory_params, length - 1).to(device)
+    solve = solver_of(model, cache)
     optimizers = Optimizers(model, p, memory_params.lr)
-    if known is not None:
-        model.known = known
     shown = copy.deepcopy(model) if p.ema else model  # what is evaluated and kept
     fit, dev = batches.split_dev(windows, p)
     draw = Batches(fit, p, device, model.takes)
@@ -204,7 +206,7 @@ def train(
 
     def evaluate(rate: float) -> None:
         state.running, state.seconds = float(running), elapsed()
-        dev_nll = mean_nll(shown, dev, device) if group.rank == 0 else 0.0
+        dev_nll = mean_nll(shown, dev, solve, device) if group.rank == 0 else 0.0
         point = Point(
             step=state.step,
             tokens=state.step * tokens_per_step,
@@ -237,7 +239,7 @@ def train(
             generator = torch.Generator().manual_seed(p.seed * 1_000_003 + state.step)
             with torch.autocast(device.type, torch.bfloat16, enabled=p.precision == "bfloat16"):
                 loss, parts = losses.total(
-                    forward, spacing, height, state.step, loss_params, generator
+                    forward, spacing, height, solve, state.step, loss_params, generator
                 )
             (loss / p.accumulate).backward()  # type: ignore[no-untyped-call]
             value += torch.where(loss.isfinite(), parts["nll"], loss).detach() / p.accumulate
@@ -274,12 +276,12 @@ def train(
     )
     model.load_state_dict(state.best)
     if p.rescale:
-        model.spread.fill_(best_spread(model, dev, device))
-        log(f"sigma x {float(model.spread):.4f}: val_nll={mean_nll(model, dev, device):.4f}")
+        model.spread.fill_(best_spread(model, dev, solve, device))
+        log(f"sigma x {float(model.spread):.4f}: val_nll={mean_nll(model, dev, solve, device):.4f}")
     if model.memory is not None:
         some = fit[:: math.ceil(len(fit) / _CENTROID)]
         spacing = some.spacing.to(device, model.takes)
-        learn_centroid(model.eval(), spacing[:, :-1], some.heights().to(device))
+        learn_centroid(model.eval(), spacing[:, :-1], some.heights().to(device), solve)
     return Result(
         model.eval(), state.best_nll, state.best_step, state.step, state.curve, state.seconds
     )
@@ -369,7 +371,7 @@ def _curve(result: Result) -> pd.DataFrame:
 
 @torch.no_grad()
 def best_spread(
-    model: SpacingMDN, windows: Windows, device: torch.device, batch: int = 64
+    model: SpacingMDN, windows: Windows, solve: Solve, device: torch.device, batch: int = 64
 ) -> float:
     """The factor on all sigma, between 1/2 and 2, with which windows are forecast best.
 
@@ -381,7 +383,8 @@ def best_spread(
     for i in range(0, len(windows), batch):
         part = windows[i : i + batch]
         x = part.spacing.to(device, model.takes)
-        found = model(x[:, :-1], part.heights().to(device))
+        height = part.heights().to(device)
+        found = model(x[:, :-1], height, solve(x[:, :-1], height))
         forecasts.append((*(f.double() for f in found), x[:, 1:].double()))
 
     def loss(log_scale: float) -> float:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from zetalib import params
 from zetalib.network.memory import training_draw
-from zetalib.network.model import Forecast, SpacingMDN, Trace, nll, weight_entropy
+from zetalib.network.model import Forecast, Solve, SpacingMDN, Trace, nll, weight_entropy
 from zetalib.network.positions import running_sum
 
 BINS, RANGE = 16, 4.0  # of the histogram of M1: 16 bins from 0 to 4 mean spacings
@@ -46,6 +46,7 @@ def total(
     model: SpacingMDN,
     spacing: Tensor,
     height: Tensor,
+    solve: Solve,
     step: int,
     p: params.Losses,
     generator: torch.Generator,
@@ -59,6 +60,7 @@ def total(
         the last among them.
     height : float64 tensor, shape (B,)
         Rounded heights of the windows' first zeros.
+    solve : :func:`zetalib.network.model.solver_of` the model
     step : 0-based, for the ramps
     generator : CPU generator
         All that is drawn comes from it.
@@ -71,7 +73,7 @@ def total(
     """
     inputs, y = spacing[:, :-1], spacing[:, 1:]
     if p.own_rollout > 0 and torch.rand((), generator=generator) < p.own_rollout:
-        inputs = own_inputs(model, inputs, height, p.drift_horizon, generator)
+        inputs = own_inputs(model, inputs, height, solve, p.drift_horizon, generator)
     at = None
     if model.memory_config.kind == "postfix":
         at = drawn_positions(inputs.shape[1], model.memory_config.positions, generator)
@@ -82,8 +84,8 @@ def total(
     if used - {"drift"}:
         trace = Trace(probabilities=not used.isdisjoint(_OF_ATTENTION))
     draw = training_draw(model.memory_config, generator)
-    inverted = model.solved(inputs, height)
-    forecast = model(inputs, height, at=at, trace=trace, intervene=draw, inverted=inverted)
+    solution = solve(inputs, height)
+    forecast = model(inputs, height, solution, at=at, trace=trace, intervene=draw)
     parts = {"nll": nll(forecast, y).mean(), "entropy": weight_entropy(forecast[0]).mean()}
     loss = parts["nll"] - model.config.entropy_reg * parts["entropy"]
     if trace is not None:
@@ -94,7 +96,7 @@ def total(
         parts |= found
     if "drift" in used and step % p.drift_every == 0:
         some = slice(p.drift_batch)
-        parts["drift"] = drift(model, spacing[some], height[some], p.drift_horizon)
+        parts["drift"] = drift(model, spacing[some], height[some], solve, p.drift_horizon)
         loss = loss + weight(p.drift, step) * parts["drift"]
     return loss, {name: value.detach() for name, value in parts.items()}
 
@@ -220,31 +222,39 @@ def q3_invariants(spacing: Tensor) -> Tensor:
     return torch.stack(columns, 1)
 
 
-def drift(model: SpacingMDN, spacing: Tensor, height: Tensor, horizon: int) -> Tensor:
+def drift(model: SpacingMDN, spacing: Tensor, height: Tensor, solve: Solve, horizon: int) -> Tensor:
     """|cumulative predicted - cumulative true| over a rollout of the mean into a window's end.
 
     Shapes (B, T) and (B,); gradients run through the whole rollout.
     """
-    predicted = rolled_out(model, spacing[:, :-horizon], height, horizon, "mean", None)
+    predicted = rolled_out(model, spacing[:, :-horizon], height, solve, horizon, "mean", None)
     return running_sum(predicted - spacing[:, -horizon:]).abs().mean()
 
 
 @torch.no_grad()
 def own_inputs(
-    model: SpacingMDN, inputs: Tensor, height: Tensor, horizon: int, generator: torch.Generator
+    model: SpacingMDN,
+    inputs: Tensor,
+    height: Tensor,
+    solve: Solve,
+    horizon: int,
+    generator: torch.Generator,
 ) -> Tensor:
     """Inputs (B, T) whose last `horizon` are the model's own samples: scheduled sampling.
 
     Bengio, Vinyals, Jaitly, Shazeer (2015). What is to be forecast stays the true spacing.
     """
     known = inputs[:, :-horizon]
-    return torch.cat([known, rolled_out(model, known, height, horizon, "sample", generator)], 1)
+    return torch.cat(
+        [known, rolled_out(model, known, height, solve, horizon, "sample", generator)], 1
+    )
 
 
 def rolled_out(
     model: SpacingMDN,
     context: Tensor,
     height: Tensor,
+    solve: Solve,
     horizon: int,
     feedback: Literal["mean", "sample"],
     generator: torch.Generator | None,
@@ -253,7 +263,7 @@ def rolled_out(
     window, predicted = context, []
     last = torch.tensor([context.shape[1] - 1], device=context.device)
     for _ in range(horizon):
-        forecast = model(window, height, at=last, inverted=model.solved(window, height))
+        forecast = model(window, height, solve(window, height), at=last)
         if feedback == "sample":
             drawn = sampled(forecast, generator)
         else:

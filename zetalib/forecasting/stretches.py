@@ -1,0 +1,93 @@
+"""Stretches of a split that rollouts start from, and which stage rolls out how many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zetalib import params
+from zetalib.data.window import Windows
+from zetalib.errors import ZetaError
+from zetalib.types import Floats
+
+
+def contexts_and_futures(
+    spacing: Floats, trajectories: int, context: int, horizon: int, window: int = 1
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Evenly spread stretches of a contiguous record, shape (m,).
+
+    `window`: they begin where windows of that length do as far as there are such places, else half
+    way between, and so on: what was computed of whole windows serves their beginnings too.
+
+    Returns
+    -------
+    contexts : shape (trajectories, context)
+    futures : shape (trajectories, horizon)
+        What followed each context.
+    starts : shape (trajectories,), ascending
+        Spacings of the record before each context.
+
+    Raises
+    ------
+    ZetaError
+        If the record is shorter than one stretch.
+    """
+    length = context + horizon
+    if len(spacing) < length:
+        problem = f"the split has {len(spacing)} spacings, a rollout needs {length}"
+        raise ZetaError("params.yaml: evaluate", problem, "Shorten evaluate.horizons.")
+    room = len(spacing) - length
+    step = window
+    while step > 1 and room // step + 1 < trajectories:
+        step //= 2
+    places = np.arange(0, room + 1, step)
+    first = places % (2 * step) == 0 if step < window else np.zeros(len(places), bool)
+    others = places[~first]
+    spread = np.linspace(0, len(others) - 1, trajectories - int(first.sum())).astype(int)
+    starts = np.sort(np.concatenate([places[first], others[spread]]))
+    stretch = spacing[starts[:, None] + np.arange(length)]
+    return stretch[:, :context], stretch[:, context:], starts
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Contexts (m, T) of a split, the futures (m, h) that followed, rounded heights (m,)."""
+
+    contexts: Floats
+    futures: Floats
+    heights: Floats  # of the contexts' first zeros
+
+
+def stretches(windows: Windows, trajectories: int, context: int, horizon: int) -> Stretches:
+    """Stretches of the record that windows form, beginning where windows do if there is room."""
+    record, length = windows.spacing.numpy().ravel(), windows.spacing.shape[1]
+    contexts, futures, starts = contexts_and_futures(record, trajectories, context, horizon, length)
+    return Stretches(contexts, futures, windows.heights(torch.from_numpy(starts)).numpy())
+
+
+class Plan(NamedTuple):
+    """Rollouts of a stage: how many, and by spacings known how many steps."""
+
+    trajectories: int
+    steps: dict[int, int]
+
+
+def plans(
+    e: params.Evaluate, c: params.Calibrate, d: params.Diagnose, laws: params.Laws
+) -> dict[str, dict[str, Plan]]:
+    """The rollouts of all stages, by split and by what they are for."""
+    first = e.contexts[0]
+    ahead = Plan(c.trajectories, {first: max((h for h in e.horizons if h <= c.ahead), default=0)})
+    scores = Plan(e.trajectories, dict.fromkeys(e.contexts, max(e.horizons)))
+    return {
+        "calibration": {
+            "intervals": ahead,
+            "diagnostics": Plan(d.trajectories, {first: d.horizon}),
+            "laws": Plan(laws.trajectories, {first: laws.horizon}),
+        },
+        "val": {"intervals": ahead, "scores": scores},
+    }
