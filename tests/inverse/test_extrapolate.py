@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import zeros
 
-from zetalib.inverse import extrapolate, solver
+from zetalib.inverse import extrapolate, riemann_siegel_model
 from zetalib.inverse.extrapolate import Coasting
 from zetalib.inverse.simd import WIDTH
 from zetalib.inverse.solution_cache import SolutionCache
@@ -58,7 +58,7 @@ def test_zeros_counted_are_where_the_sum_as_written_says(stretches):
     a = x[: len(log_p)] + 1j * x[len(log_p) : 2 * len(log_p)]
     constant = x[2 * len(log_p)] / np.pi + 0.5
     grid = np.arange(CONTEXT - 2, CONTEXT + 12, 0.05) - constant
-    h = solver._height.py_func(grid, x[2 * len(log_p) + 1], state)[0]
+    h = riemann_siegel_model._height.py_func(grid, x[2 * len(log_p) + 1], state)[0]
     e = a * np.exp(-1j * h[:, None] * log_p) * follower.tables.size
     count = grid + constant + sum((e**k / k).imag.sum(1) for k in (1, 2, 3)) / np.pi
     ranks = np.arange(CONTEXT + 1, CONTEXT + 9)

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zetalib.errors import ZetaError
-from zetalib.inverse import solution_cache, solver
+from zetalib.inverse import riemann_siegel_model, solution_cache, solver
+from zetalib.inverse.simd import WIDTH
 from zetalib.inverse.solution_cache import SolutionCache
-from zetalib.inverse.solver import WIDTH, Follower
+from zetalib.inverse.solver import Follower
 from zetalib.sources import riemann_siegel
 from zetalib.theory import zeta
 
@@ -41,7 +42,7 @@ def laid_out(height, u):
 
 
 def evaluate(x, tables, state, derivatives=False):
-    solver._rows(x, 0, 2 * WIDTH, tables, state, derivatives)
+    riemann_siegel_model._rows(x, 0, 2 * WIDTH, tables, state, derivatives)
     return state.z[: 2 * WIDTH].copy(), state.slope[: 2 * WIDTH].copy()
 
 
@@ -68,7 +69,7 @@ def test_derivatives_by_the_unknowns(point):
 
 def test_derivative_by_the_place(point):
     tables, state, x = point
-    x[-solver.DEGREE :] = 0  # R is slow: its slope is left out
+    x[-riemann_siegel_model.DEGREE :] = 0  # R is slow: its slope is left out
     u = state.u.copy()
     _, slope = evaluate(x, tables, state)
     z = []
@@ -107,7 +108,7 @@ def test_cosine_and_sine(angle):
 
 @pytest.mark.parametrize("terms", [4, 30, 398, 1000])
 def test_every_term_is_in_the_sums_once(terms):
-    tables = solver.sums(terms)
+    tables = riemann_siegel_model.sums(terms)
     smooth = np.exp(tables.log_n).round().astype(int)
     primes = np.exp(tables.log_p).round().astype(int)
     large = [p * m for p in primes[tables.small :] for m in range(1, terms // p + 1)]

@@ -20,20 +20,16 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from zetalib import compute
+from zetalib.inverse.riemann_siegel_model import KERNEL, State, Sums, _height, _turn
 from zetalib.inverse.simd import WIDTH, every, get, put
 from zetalib.inverse.solution_cache import SolutionCache
 from zetalib.inverse.solver import (
     COLUMNS,
-    KERNEL,
     LEVELS,
     LONGEST,
     LOST,
     Floats,
     Follower,
-    State,
-    Sums,
-    _height,
-    _turn,
     fit_alone,
     next_alone,
     start_alone,
