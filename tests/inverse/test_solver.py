@@ -12,7 +12,7 @@ from zetalib.errors import ZetaError
 from zetalib.inverse import riemann_siegel_model, solution_cache, solver
 from zetalib.inverse.simd import WIDTH
 from zetalib.inverse.solution_cache import SolutionCache
-from zetalib.inverse.solver import Follower
+from zetalib.inverse.solver import SequentialSolver
 from zetalib.sources import riemann_siegel
 from zetalib.theory import zeta
 
@@ -36,13 +36,13 @@ def solved(stretches):
 
 def laid_out(height, u):
     """Tables and state of a stretch with columns at `u`, shape (16,)."""
-    follower = Follower(height, len(u))
+    follower = SequentialSolver(height, len(u))
     follower.state.u[0, : len(u)] = u
     return follower.tables, follower.state
 
 
 def evaluate(x, tables, state, derivatives=False):
-    riemann_siegel_model._rows(x, 0, 2 * WIDTH, tables, state, derivatives)
+    riemann_siegel_model.residuals_and_jacobian(x, 0, 2 * WIDTH, tables, state, derivatives)
     return state.z[: 2 * WIDTH].copy(), state.slope[: 2 * WIDTH].copy()
 
 
@@ -51,14 +51,14 @@ def point():
     """Tables, state and unknowns of the size they have, at 16 points."""
     rng = np.random.default_rng(3)
     tables, state = laid_out(1e5, np.sort(rng.uniform(0, 200, 2 * WIDTH)))
-    return tables, state, rng.normal(size=len(state.x)) / np.sqrt(state.prior)
+    return tables, state, rng.normal(size=len(state.x)) / np.sqrt(state.prior_precision)
 
 
 def test_derivatives_by_the_unknowns(point):
     tables, state, x = point
     _, slope = evaluate(x, tables, state, True)
-    rows = state.rows[: 2 * WIDTH] * np.sqrt(slope**2 + 1)[:, None]
-    step = 1e-6 / np.sqrt(state.prior)
+    rows = state.jacobian[: 2 * WIDTH] * np.sqrt(slope**2 + 1)[:, None]
+    step = 1e-6 / np.sqrt(state.prior_precision)
     for i in range(len(x)):
         aside = np.zeros_like(x)
         aside[i] = step[i]
@@ -69,7 +69,7 @@ def test_derivatives_by_the_unknowns(point):
 
 def test_derivative_by_the_place(point):
     tables, state, x = point
-    x[-riemann_siegel_model.DEGREE :] = 0  # R is slow: its slope is left out
+    x[tables.remainder :] = 0  # R is slow: its slope is left out
     u = state.u.copy()
     _, slope = evaluate(x, tables, state)
     z = []
@@ -108,13 +108,13 @@ def test_cosine_and_sine(angle):
 
 @pytest.mark.parametrize("terms", [4, 30, 398, 1000])
 def test_every_term_is_in_the_sums_once(terms):
-    tables = riemann_siegel_model.sums(terms)
+    tables = riemann_siegel_model.build_tables(terms)
     smooth = np.exp(tables.log_n).round().astype(int)
     primes = np.exp(tables.log_p).round().astype(int)
-    large = [p * m for p in primes[tables.small :] for m in range(1, terms // p + 1)]
+    large = [p * m for p in primes[tables.small_primes :] for m in range(1, terms // p + 1)]
     assert sorted([*smooth, *large]) == list(range(1, terms + 1))
-    assert (smooth[tables.rest[1:]] * primes[tables.prime[1:]] == smooth[1:]).all()
-    assert smooth[: tables.root].tolist() == list(range(1, tables.root + 1))
+    assert (smooth[tables.cofactor[1:]] * primes[tables.largest_prime[1:]] == smooth[1:]).all()
+    assert smooth[: tables.sqrt_terms].tolist() == list(range(1, tables.sqrt_terms + 1))
 
 
 @pytest.mark.parametrize("later", [0.0, 1.0, 1e300])
@@ -126,16 +126,16 @@ def test_later_spacings_change_nothing(stretches, solved, later):
 
 
 def test_one_by_one_is_all_at_once(stretches, solved):
-    follower = Follower(stretches[1][0], 90)
-    found = [follower.push(stretches[0][0, t : t + 1]) for t in range(90)]
+    follower = SequentialSolver(stretches[1][0], 90)
+    found = [follower.append(stretches[0][0, t : t + 1]) for t in range(90)]
     assert np.array_equal(np.concatenate(found), solved[0, :90])
 
 
 def test_a_follower_has_its_room():
-    follower = Follower(1e4, 10)
-    follower.push(np.ones(8))
+    follower = SequentialSolver(1e4, 10)
+    follower.append(np.ones(8))
     with pytest.raises(ValueError, match="room is left for 2"):
-        follower.push(np.ones(3))
+        follower.append(np.ones(3))
 
 
 def test_real_zeros_are_solved(stretches, solved):
@@ -237,7 +237,7 @@ def test_saved_forecasts_that_mean_nothing_are_refused(
 @pytest.mark.parametrize("height", [np.nan, -1.0, 99.0, 1.1e10, np.inf])
 def test_heights_out_of_range_are_refused(height):
     with pytest.raises(ZetaError, match="100 to 1e\\+10"):
-        Follower(height, 10)
+        SequentialSolver(height, 10)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -269,7 +269,7 @@ def test_strange_spacings_do_no_harm(height, name):
 
 
 def test_great_heights_do_no_harm(stretches):
-    sane(solver.follow(stretches[0][0, :6], solver.HIGHEST))
+    sane(solver.follow(stretches[0][0, :6], riemann_siegel_model.MAX_HEIGHT))
 
 
 @settings(max_examples=25)

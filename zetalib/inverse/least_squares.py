@@ -1,4 +1,25 @@
-"""Levenberg-Marquardt on Z at the zeros, and the posterior's curvature."""
+"""Levenberg-Marquardt for the unknowns x at which Z is zero at all zeros of a stretch.
+
+With r the residuals of the zeros j (shape (n,), :mod:`zetalib.inverse.riemann_siegel_model`), J
+their Jacobian (n, U), noise sd sigma, and a Gaussian prior of mean m and diagonal precision P, the
+maximum of the posterior minimises the misfit
+
+    |r(x)|^2 / sigma^2 + (x - m)^T P (x - m).
+
+A step d linearises r and enlarges P to P' = (1 + damping) P; with g = m - x either of
+
+    primal:  (J^T J + sigma^2 P') d = -(J^T r - sigma^2 P g),                         U equations
+    dual:    d = g' - P'^-1 J^T (J P'^-1 J^T + sigma^2)^-1 (r + J g'),                n equations
+
+with g' = g / (1 + damping), gives it. The smaller one is solved: the dual while n <= U, which at
+small sigma also keeps more digits. `State.factor` is the Cholesky factor of its matrix. The
+posterior variance of a quantity with derivatives q by x (Laplace's approximation) is
+
+    primal:  sigma^2 q^T (J^T J + sigma^2 P)^-1 q,
+    dual:    q^T P^-1 q - q^T P^-1 J^T (J P^-1 J^T + sigma^2)^-1 J P^-1 q.
+
+All functions work on the zeros `first` ... `stop` - 1.
+"""
 
 from __future__ import annotations
 
@@ -10,45 +31,62 @@ import scipy.linalg.cython_blas
 import scipy.linalg.cython_lapack  # noqa: F401
 from numpy.typing import NDArray
 
-from zetalib.inverse.riemann_siegel_model import KERNEL, State, Sums, _rows
+from zetalib.inverse.riemann_siegel_model import KERNEL, State, Tables, residuals_and_jacobian
+from zetalib.kernels import cached
 
 Floats = NDArray[np.float64]
 
-ROUNDING = 1e-16  # added to the diagonal of what Cholesky gets
-PATIENCE = 2  # steps taken with the same derivatives
+# Relative addition to the diagonal: below 2^-53, so that a first factorisation sees the matrix as
+# it is; each one that fails adds 100 times more, up to 1e-6. Also the smallest square of a pivot,
+# relative to its diagonal entry, that extending a factor accepts.
+JITTER, JITTER_GROWTH, ATTEMPTS = 1e-16, 100, 6
+NOT_POSITIVE_DEFINITE = 1e150  # its square is finite, and steps of its inverse are zero
+
+# None of the following is tuned.
+STEPS_PER_JACOBIAN = 2  # most steps are too small to change it; more of them save evaluations
+MAX_STEPS, MAX_WARM_STEPS = 12, 6  # trial steps from a new start, and from the last solution
+# A step that changes the misfit, a sum of squares in units of the noise, by less than
+# 0.01 + 0.001 of it is the last one.
+GAIN_TOLERANCE, RELATIVE_GAIN_TOLERANCE = 0.01, 1e-3
+# Damping begins at 1 after a step that fails, grows or falls by a factor, and ends at 0.3.
+DAMPING_START, DAMPING_GROWTH, DAMPING_DECAY, DAMPING_END = 1.0, 30, 0.03, 0.3
+MIN_VARIANCE = 1e-16  # of the posterior: the square of the lowest noise, 1e-8
 
 
 @numba.njit(**KERNEL)
-def _residuals(low: int, n: int, state: State) -> Floats:
-    """Z at the zeros, in units of a mean spacing / pi, at the last point looked at."""
-    found: Floats = state.z[low:n] / np.sqrt(state.slope[low:n] ** 2 + 1)
-    return found
+def scale_residuals(first: int, stop: int, state: State) -> Floats:
+    """Compute residuals, shape (n,), from `z` and `slope` where those were evaluated last."""
+    residual: Floats = state.z[first:stop] / np.sqrt(state.slope[first:stop] ** 2 + 1)
+    return residual
 
 
 @numba.njit(**KERNEL)
-def _misfit(x: Floats, residual: Floats, noise: float, state: State) -> float:
-    away = x - state.centre
-    total: float = np.dot(residual, residual) / noise**2 + np.dot(away * state.prior, away)
-    return total
+def compute_misfit(x: Floats, residual: Floats, noise: float, state: State) -> float:
+    """Compute the misfit: twice the negative log posterior but for a constant."""
+    away = x - state.prior_mean
+    misfit: float = np.dot(residual, residual) / noise**2 + np.dot(
+        away * state.prior_precision, away
+    )
+    return misfit
 
 
 @numba.njit(**KERNEL)
-def _cholesky(gram: Floats) -> Floats:
-    """The lower factor of a matrix, more of its diagonal added the more rounding has spoilt it."""
-    added = ROUNDING
-    for _ in range(6):
+def cholesky_with_jitter(gram: Floats) -> Floats:
+    """Factor a symmetric matrix, which is overwritten, with as much `JITTER` as it needs."""
+    jitter = JITTER
+    for _ in range(ATTEMPTS):
         for i in range(len(gram)):
-            gram[i, i] *= 1 + added
+            gram[i, i] *= 1 + jitter
         try:
             return np.linalg.cholesky(gram)  # type: ignore[return-value]
         except Exception:  # all that numba can catch
-            added *= 100
-    return np.eye(len(gram)) * 1e150  # not numbers: stay where you are
+            jitter *= JITTER_GROWTH
+    return np.eye(len(gram)) * NOT_POSITIVE_DEFINITE
 
 
 @numba.njit(**KERNEL)
-def _forward(lower: Floats, right: Floats) -> Floats:
-    """Solve L y = `right`, L the rows and columns of `lower` there are entries of `right` for."""
+def forward_substitute(lower: Floats, right: Floats) -> Floats:
+    """Solve L y = `right`, shape (k,), with L the leading k rows and columns of `lower`."""
     y = right.copy()
     for i in range(len(y)):
         total = 0.0
@@ -59,9 +97,9 @@ def _forward(lower: Floats, right: Floats) -> Floats:
 
 
 @numba.njit(**KERNEL)
-def _solve(lower: Floats, right: Floats) -> Floats:
-    """Solve L L^T y = `right`."""
-    y: Floats = _forward(lower, right)
+def solve_factored(lower: Floats, right: Floats) -> Floats:
+    """Solve L L^T y = `right`, shape (k,), by forward and back substitution."""
+    y: Floats = forward_substitute(lower, right)
     for i in range(len(y) - 1, -1, -1):
         y[i] /= lower[i, i]
         for k in range(i):
@@ -70,36 +108,37 @@ def _solve(lower: Floats, right: Floats) -> Floats:
 
 
 @numba.njit(**KERNEL)
-def _factor(low: int, n: int, noise: float, damping: float, state: State) -> None:
-    """`lower`: the Cholesky factor of the normal equations, damped.
-
-    With fewer equations than unknowns it is that of their dual form, which keeps its digits at
-    small noise.
-    """
-    rows, prior = state.rows[low:n], state.prior * (1 + damping)
-    if n - low <= len(prior):
-        wide = rows / np.sqrt(prior)
-        gram = wide @ wide.T
-        for j in range(n - low):
+def factor_normal_equations(
+    first: int, stop: int, noise: float, damping: float, state: State
+) -> None:
+    """Factor the matrix of the damped normal equations, primal or dual, into `factor`."""
+    jacobian, precision = state.jacobian[first:stop], state.prior_precision * (1 + damping)
+    if stop - first <= len(precision):
+        whitened = jacobian / np.sqrt(precision)
+        gram = whitened @ whitened.T
+        for j in range(stop - first):
             gram[j, j] += noise**2
     else:
-        gram = rows.T @ rows
-        for i in range(len(prior)):
-            gram[i, i] += noise**2 * prior[i]
-    state.lower[: len(gram), : len(gram)] = _cholesky(gram)
+        gram = jacobian.T @ jacobian
+        for i in range(len(precision)):
+            gram[i, i] += noise**2 * precision[i]
+    state.factor[: len(gram), : len(gram)] = cholesky_with_jitter(gram)
 
 
 @numba.njit(**KERNEL)
-def _extend(low: int, n: int, noise: float, state: State) -> None:
-    """Add row n - 1 to what `lower` is the factor of."""
-    row, lower, m = state.rows[n - 1], state.lower, n - 1 - low
+def extend_factor(first: int, stop: int, noise: float, state: State) -> None:
+    """Extend `factor`, undamped, by the zero `stop` - 1, the last row of the Jacobian.
+
+    The dual matrix gains a row and a column; the primal one a rank-one update.
+    """
+    row, lower, m = state.jacobian[stop - 1], state.factor, stop - 1 - first
     if m < len(row):
-        wide = row / state.prior
-        cross = _forward(lower, state.rows[low : n - 1] @ wide)
+        scaled = row / state.prior_precision
+        cross = forward_substitute(lower, state.jacobian[first : stop - 1] @ scaled)
         lower[m, :m] = cross
-        own = np.dot(row, wide)
+        own = np.dot(row, scaled)
         left = own + noise**2 - np.dot(cross, cross)
-        lower[m, m] = math.sqrt(max(left, ROUNDING * own))
+        lower[m, m] = math.sqrt(max(left, JITTER * own))
     else:
         new = row.copy()
         for k in range(len(new)):
@@ -112,67 +151,82 @@ def _extend(low: int, n: int, noise: float, state: State) -> None:
 
 
 @numba.njit(**KERNEL)
-def _step(x: Floats, low: int, n: int, noise: float, damping: float, state: State) -> Floats:
-    """The solution of the normal equations with the factor `lower`, from x."""
-    prior, rows, residual = state.prior, state.rows[low:n], state.residual[low:n]
-    if n - low <= len(x):
-        pull = (state.centre - x) / (1 + damping)
-        dual = _solve(state.lower, residual + rows @ pull)
-        step: Floats = pull - (dual @ rows) / (prior * (1 + damping))
+def compute_step(
+    x: Floats, first: int, stop: int, noise: float, damping: float, state: State
+) -> Floats:
+    """Solve the normal equations with `factor` for the step from x, shape (U,).
+
+    `factor` may be of less damping than the right side: `damping` is then taken up late.
+    """
+    precision, jacobian = state.prior_precision, state.jacobian[first:stop]
+    residual = state.residual[first:stop]
+    if stop - first <= len(x):
+        pull = (state.prior_mean - x) / (1 + damping)
+        dual = solve_factored(state.factor, residual + jacobian @ pull)
+        step: Floats = pull - (dual @ jacobian) / (precision * (1 + damping))
     else:
-        right = residual @ rows + noise**2 * prior * (x - state.centre)
-        step = -_solve(state.lower, right)
+        right = residual @ jacobian + noise**2 * precision * (x - state.prior_mean)
+        step = -solve_factored(state.factor, right)
     return step
 
 
 @numba.njit(**KERNEL)
-def _fit(
-    x: Floats, low: int, n: int, noise: float, ready: bool, tables: Sums, state: State
+def fit(
+    x: Floats, first: int, stop: int, noise: float, warm: bool, tables: Tables, state: State
 ) -> tuple[Floats, float]:
-    """Levenberg-Marquardt from x: the solution and its misfit.
+    """Minimise the misfit from x: the solution, shape (U,), and its misfit.
 
-    Derivatives and factor are those at x or, if `ready` or one step has been enough to need no
-    second, at a point before: most steps are too small to change them.
+    With `warm`, `residual`, `jacobian` and an undamped `factor` of all zeros are there already,
+    the latter two of points near x. Up to `STEPS_PER_JACOBIAN` steps share a Jacobian; a step that
+    fails with an old one is tried again with the Jacobian at x before it is damped.
     """
     damping, age = 0.0, 1
-    if not ready:
-        _rows(x, low, n, tables, state, True)
-        _factor(low, n, noise, damping, state)
+    if not warm:
+        residuals_and_jacobian(x, first, stop, tables, state, True)
+        factor_normal_equations(first, stop, noise, damping, state)
         age = 0
-    value = _misfit(x, state.residual[low:n], noise, state)
-    for _ in range(6 if ready else 12):
-        trial = x + _step(x, low, n, noise, damping, state)
-        _rows(trial, low, n, tables, state, False)
-        residual = _residuals(low, n, state)
-        found = _misfit(trial, residual, noise, state)
-        gain, enough = value - found, 0.01 + 1e-3 * value
+    misfit = compute_misfit(x, state.residual[first:stop], noise, state)
+    for _ in range(MAX_WARM_STEPS if warm else MAX_STEPS):
+        trial = x + compute_step(x, first, stop, noise, damping, state)
+        residuals_and_jacobian(trial, first, stop, tables, state, False)
+        residual = scale_residuals(first, stop, state)
+        trial_misfit = compute_misfit(trial, residual, noise, state)
+        gain, tolerance = misfit - trial_misfit, GAIN_TOLERANCE + RELATIVE_GAIN_TOLERANCE * misfit
         age += 1
-        if gain > -enough:
-            x, value = trial, found
-            state.residual[low:n] = residual
-            if gain < enough:
+        if gain > -tolerance:
+            x, misfit = trial, trial_misfit
+            state.residual[first:stop] = residual
+            if gain < tolerance:
                 break
-            damping = 0.03 * damping if damping > 0.3 else 0.0
+            damping = DAMPING_DECAY * damping if damping > DAMPING_END else 0.0
         elif age == 1:
-            damping = max(30 * damping, 1.0)
-        if age > PATIENCE or gain <= -enough:
+            damping = max(DAMPING_GROWTH * damping, DAMPING_START)
+        if age > STEPS_PER_JACOBIAN or gain <= -tolerance:
             if age > 1:
-                _rows(x, low, n, tables, state, True)
+                residuals_and_jacobian(x, first, stop, tables, state, True)
                 age = 0
-            _factor(low, n, noise, damping, state)
+            factor_normal_equations(first, stop, noise, damping, state)
     if damping > 0:
-        _factor(low, n, noise, 0.0, state)
-    return x, value
+        factor_normal_equations(first, stop, noise, 0.0, state)
+    return x, misfit
 
 
 @numba.njit(**KERNEL)
-def _deviation(row: Floats, low: int, n: int, noise: float, state: State) -> float:
-    """Standard deviation of what has the derivatives `row`, under the posterior (Laplace)."""
-    if n - low <= len(row):
-        wide = row / state.prior
-        cross = _forward(state.lower[: n - low], state.rows[low:n] @ wide)
-        left = np.dot(row, wide) - np.dot(cross, cross)
+def posterior_sd(row: Floats, first: int, stop: int, noise: float, state: State) -> float:
+    """Compute the posterior standard deviation of a quantity with the derivatives `row`, (U,).
+
+    `factor` must be undamped. Laplace's approximation; at least the root of `MIN_VARIANCE`.
+    """
+    if stop - first <= len(row):
+        scaled = row / state.prior_precision
+        cross = forward_substitute(
+            state.factor[: stop - first], state.jacobian[first:stop] @ scaled
+        )
+        variance = np.dot(row, scaled) - np.dot(cross, cross)
     else:
-        half = _forward(state.lower, row)
-        left = noise**2 * np.dot(half, half)
-    return math.sqrt(max(left, 1e-16))
+        half = forward_substitute(state.factor, row)
+        variance = noise**2 * np.dot(half, half)
+    return math.sqrt(max(variance, MIN_VARIANCE))
+
+
+fit_cached = cached(**KERNEL)(fit.py_func)  # for calls from Python

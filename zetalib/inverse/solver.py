@@ -1,21 +1,16 @@
-"""The zeros as an inverse problem: from a stretch of bare spacings to where the next zero lies.
+"""The zeros as an inverse problem: from a stretch of bare spacings to the next zero.
 
-Near height T (Riemann-Siegel, docs/reference.md, 2.7)
+The zeros u_j of a stretch say Z(u_j) = 0, with Z the Riemann-Siegel sum in the unknowns of
+:mod:`zetalib.inverse.riemann_siegel_model`: one equation each for one complex a_p a prime
+p <= sqrt(T / 2 pi), the phase theta0, the scale of h and a slow remainder. In truth |a_p| = 1; here
+a_p is free with the prior E|a_p|^2 = 1, so that the a_p of a prime not resolved yet tends to zero
+instead of taking some phase at random. That, and lowering the noise of the equations step by step
+from an explicit-formula start (docs/reference.md, 2.3 and 2.7), is what makes the solution
+findable: at height 10^6 most stretches of 60 zeros are solved to three digits, of 130 to five.
 
-    Z(u) = 2 sum_{n <= N} Re[ a_n e^{i (pi u + theta0 - h(u) log n)} ] / sqrt(n) + R(u),
-
-with N = sqrt(T / 2 pi), u the unfolded coordinate, h(u) the height, both from the first zero of
-the stretch, and a completely multiplicative: a_n = product of a_p over the primes of n. The zeros
-of the stretch say Z(u_j) = 0: one equation each for one complex a_p a prime p <= N, the phase
-theta0, the scale of h (T is known to three digits only) and a slow remainder R. All a_p = p^{-iT}
-have modulus one; here they are free, with the prior E|a_p|^2 = 1, so that a prime not resolved yet
-fades out instead of speaking at random. That, and lowering the noise of the equations step by step
-from an explicit-formula start (item 3), is what makes the solution findable: at height 10^6 most
-stretches of 60 zeros are solved to three digits, of 130 to five.
-
-The forecast of the next spacing is the next sign change of Z, its standard deviation the one of
-Z there under the posterior's curvature (Laplace), divided by the slope. It uses no zero beyond the
-stretch and no constant fitted to zeros.
+The forecast of the next spacing is the next sign change of Z. Its standard deviation is the
+posterior one of Z there (Laplace), divided by the slope: :mod:`zetalib.inverse.least_squares`. It
+uses no zero beyond the stretch and no constant fitted to zeros.
 """
 
 from __future__ import annotations
@@ -29,76 +24,113 @@ from numpy.typing import NDArray
 from zetalib.compute import map_threads
 from zetalib.errors import ZetaError
 from zetalib.inverse.least_squares import (
-    _cholesky,
-    _deviation,
-    _extend,
-    _factor,
-    _fit,
-    _solve,
+    cholesky_with_jitter,
+    extend_factor,
+    factor_normal_equations,
+    fit,
+    posterior_sd,
+    solve_factored,
 )
 from zetalib.inverse.riemann_siegel_model import (
+    COUNT,
     KERNEL,
+    LAST_FORECAST,
+    LAST_SD,
+    MAX_HEIGHT,
+    MIN_HEIGHT,
     State,
-    Sums,
-    _height,
-    _rows,
-    _state,
-    sums,
+    Tables,
+    allocate_state,
+    build_tables,
+    evaluate_height,
+    residuals_and_jacobian,
 )
 from zetalib.inverse.simd import WIDTH
 from zetalib.kernels import cached
 
 Floats = NDArray[np.float64]
 
-LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-8])  # noise, in mean spacings / pi
-SEARCH = 40  # stretches up to so many zeros are also solved from scratch
 COLUMNS = ("spacing", "sd", "middle", "middle_sd", "coarse", "coarse_sd", "misfit")
-MIDDLE = 1  # the level whose forecast is the middle one; level 0 gives the coarse one
-LONGEST = 100.0  # mean spacings
-LOWEST, HIGHEST = 100.0, 1e10  # 4 and 40,000 terms, of which no stretch resolves many
-LOST = (1.0, 0.4)  # forecast and deviation where there is no root, and the largest deviation
+SPACING, SD, MIDDLE, MIDDLE_SD, COARSE, COARSE_SD, MISFIT = range(7)  # of the columns above
+
+# Standard deviations of the residuals, in mean spacings. Each fit begins where the one before
+# ended: the first from the explicit formula, the last as low as the third order of h(u) allows
+# (1e-9 mean spacings at T = 10^6 after 1024 spacings; see evaluate_height). The steps in between
+# are not tuned.
+NOISE_LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-8])
+COARSE_LEVEL, MIDDLE_LEVEL = 0, 1  # whose forecasts are the coarse and the middle one
+
+# A stretch is solved from scratch, beside carrying the last solution on, after each of its first
+# zeros, and after every eighth later one unless the last forecast was sure and right. Not tuned:
+# more often costs time, less often leaves wrong solutions in place for longer. Stretches of about
+# 60 zeros are solved (python -m benchmarks.inversion).
+RESTART_ZEROS, RESTART_EVERY = 40, 8
+# Sure: standard deviation below; right: error below so many of them and the addend. Not tuned.
+SURE_SD, RIGHT_SDS, RIGHT_ERROR = 1e-3, 10, 1e-6
+
+START_NOISE = 0.02  # variance of S at the zeros: docs/reference.md, 2.3
+
+MAX_SPACING = 100.0  # mean spacings; larger ones are clipped. No two zeros are that far apart.
+# Spacing and standard deviation where no sign change is found, and the largest deviation:
+# the mean spacing, and rounded down the 0.42 of the GUE surmise.
+NO_ROOT = (1.0, 0.4)
+
+# Search for the next sign change: so many times eight points at a distance, 3.5 mean spacings in
+# all. Two zeros closer than the distance may be missed. Not tuned.
+SEARCH_BLOCKS, SEARCH_DISTANCE = 11, 0.04
+# Refinement of its bracket (mean spacings), far below the lowest noise.
+MAX_REFINEMENTS, BRACKET = 8, 1e-10
+# Added to the squared slope where the standard deviation of Z is divided by it: Z is curved where
+# it is flat. Not tuned.
+FLATNESS = 0.3
 
 
 @numba.njit(**KERNEL)
-def _start(low: int, n: int, tables: Sums, state: State) -> Floats:
-    """a_p and theta0 from S at the zeros as a Gaussian process (docs/reference.md, 2.3)."""
+def initialize(first: int, stop: int, tables: Tables, state: State) -> Floats:
+    """Estimate a_p and theta0 from S at the zeros, by linear regression: shape (U,).
+
+    S(u_j) = j - u_j - c, c = theta0 / pi + 1/2, is (1 / pi) Im sum_p a_p e^{-i h log p} / sqrt(p)
+    and noise of variance `START_NOISE`; Re a_p and Im a_p have variance 1/2 and c has 1.
+    Docs/reference.md, 2.3, without the powers of primes.
+    """
     primes, log_p = len(tables.log_p), tables.log_p
-    design = np.ones((n - low, 2 * primes + 1))
-    for j in range(low, n):
-        h = _height(state.u[0, j], 0.0, state)[0]
+    design = np.ones((stop - first, 2 * primes + 1))
+    for j in range(first, stop):
+        h = evaluate_height(state.u[0, j], 0.0, state)[0]
         for p in range(primes):
-            size = tables.size[p] / math.pi * math.sqrt(0.5)
-            design[j - low, p] = -math.sin(h * log_p[p]) * size
-            design[j - low, primes + p] = math.cos(h * log_p[p]) * size
+            size = tables.amplitude[p] / math.pi * math.sqrt(0.5)
+            design[j - first, p] = -math.sin(h * log_p[p]) * size
+            design[j - first, primes + p] = math.cos(h * log_p[p]) * size
     gram = design @ design.T
-    y = np.empty(n - low)
-    for j in range(low, n):
-        gram[j - low, j - low] += 0.02
-        y[j - low] = j - state.u[0, j]
-    found = design.T @ _solve(_cholesky(gram), y)
+    s = np.empty(stop - first)
+    for j in range(first, stop):
+        gram[j - first, j - first] += START_NOISE
+        s[j - first] = j - state.u[0, j]
+    weights = design.T @ solve_factored(cholesky_with_jitter(gram), s)
     x = np.zeros(len(state.x))
-    x[: 2 * primes] = found[: 2 * primes] * math.sqrt(0.5)
-    x[2 * primes] = math.pi * (found[2 * primes] - 0.5)
+    x[: 2 * primes] = weights[: 2 * primes] * math.sqrt(0.5)
+    x[tables.theta0] = math.pi * (weights[2 * primes] - 0.5)
     return x
 
 
 @numba.njit(**KERNEL)
-def _next(
-    x: Floats, misfit: float, low: int, n: int, noise: float, tables: Sums, state: State
+def find_next_zero(
+    x: Floats, misfit: float, first: int, stop: int, noise: float, tables: Tables, state: State
 ) -> tuple[float, float]:
-    """The next zero of Z after zero n - 1: spacing and standard deviation; (1, 0.4) if none.
+    """Find the next zero of Z after zero `stop` - 1: spacing and standard deviation.
 
-    Where the misfit says that the noise is larger than thought, so is the deviation.
+    `NO_ROOT` if there is none within 3.5 mean spacings. The standard deviation is scaled by the
+    root of the misfit a zero (reduced chi squared) where it exceeds one.
     """
-    last, z = state.u[0, n - 1], state.z
-    _rows(x, n - 1, n, tables, state, False)
-    sign = 1.0 if state.slope[n - 1] > 0 else -1.0
-    base = n + WIDTH - n % WIDTH  # free columns beyond the zeros
+    last, z = state.u[0, stop - 1], state.z
+    residuals_and_jacobian(x, stop - 1, stop, tables, state, False)
+    sign = 1.0 if state.slope[stop - 1] > 0 else -1.0  # of Z between the two zeros
+    base = stop + WIDTH - stop % WIDTH  # scratch columns beyond the zeros
     left, right, above, below = 0.0, -1.0, 1e-300, 0.0
-    for block in range(11):  # up to 3.5 mean spacings
+    for block in range(SEARCH_BLOCKS):
         for k in range(WIDTH):
-            state.u[0, base + k] = last + 0.04 * (WIDTH * block + k + 1)
-        _rows(x, base, base + WIDTH, tables, state, False)
+            state.u[0, base + k] = last + SEARCH_DISTANCE * (WIDTH * block + k + 1)
+        residuals_and_jacobian(x, base, base + WIDTH, tables, state, False)
         for k in range(WIDTH):
             value = sign * z[base + k]
             if right < 0 and value < 0:
@@ -108,14 +140,14 @@ def _next(
         if right > 0:
             break
     if right < 0:
-        return LOST
-    for _ in range(8):  # eight points about the secant's guess, closer ones nearer to it
+        return NO_ROOT
+    for _ in range(MAX_REFINEMENTS):  # eight points about the secant's root, denser near it
         guess = (left * below - right * above) / (below - above)
         for k in range(WIDTH):
             tilt = ((k - 3.5) / 4) ** 3
             away = guess - left if tilt < 0 else right - guess
             state.u[0, base + k] = last + guess + tilt * away
-        _rows(x, base, base + WIDTH, tables, state, False)
+        residuals_and_jacobian(x, base, base + WIDTH, tables, state, False)
         for k in range(WIDTH):
             point, value = state.u[0, base + k] - last, sign * z[base + k]
             if value > 0 and left < point < right:
@@ -124,130 +156,172 @@ def _next(
             point, value = state.u[0, base + k] - last, sign * z[base + k]
             if value <= 0 and left < point < right:
                 right, below = point, value
-        if right - left < 1e-10:
+        if right - left < BRACKET:
             break
     guess = (left * below - right * above) / (below - above)
     state.u[0, base] = last + guess
-    _rows(x, base, base + 1, tables, state, True)
-    deviation, steep = _deviation(state.rows[base], low, n, noise, state), state.slope[base] ** 2
-    deviation *= math.sqrt((steep + 1) / (steep + 0.3) * max(misfit / (n - low), 1.0))
-    return guess, min(deviation, LOST[1])
+    residuals_and_jacobian(x, base, base + 1, tables, state, True)
+    sd, steep = (
+        posterior_sd(state.jacobian[base], first, stop, noise, state),
+        state.slope[base] ** 2,
+    )
+    # Of the residual, which has the weight 1 / sqrt(slope^2 + 1), to that of the root.
+    sd *= math.sqrt((steep + 1) / (steep + FLATNESS) * max(misfit / (stop - first), 1.0))
+    return guess, min(sd, NO_ROOT[1])
 
 
 # The same for calls from Python: the ones above stay inside the kernels that call them.
-start_alone, fit_alone, next_alone = (cached(**KERNEL)(k.py_func) for k in (_start, _fit, _next))
+initialize_cached = cached(**KERNEL)(initialize.py_func)
+find_next_zero_cached = cached(**KERNEL)(find_next_zero.py_func)
 
 
 @cached(**KERNEL)
-def _push(
-    spacing: Floats, keep: int, tables: Sums, state: State, levels: Floats, search: int, out: Floats
+def append_spacings(
+    spacing: Floats,
+    context: int,
+    tables: Tables,
+    state: State,
+    noise_levels: Floats,
+    restart_zeros: int,
+    out: Floats,
 ) -> None:
-    """Append spacings and write a row of `out` for each."""
-    primes = len(tables.log_p)
-    fine = levels[len(levels) - 1]
-    x, found, trial = state.x.copy(), 0.0, state.x
+    """Append spacings (T,) to the stretch and write a forecast after each to `out`, (T, 7).
+
+    A forecast looks back on `context` spacings at most.
+    """
+    finest = noise_levels[len(noise_levels) - 1]
+    x, trial_misfit, trial = state.x.copy(), 0.0, state.x
     for t in range(len(spacing)):
-        n = int(state.constants[2]) + 1
-        before, before_sd = state.constants[3], state.constants[4]
+        n = int(state.scalars[COUNT]) + 1
+        forecast, forecast_sd = state.scalars[LAST_FORECAST], state.scalars[LAST_SD]
         state.u[0, n - 1] = state.u[0, n - 2] + spacing[t]
-        state.constants[2] = n
-        low = max(0, n - 1 - keep)
+        state.scalars[COUNT] = n
+        first = max(0, n - 1 - context)
         lag = 0.0
-        for j in range(low, n):
+        for j in range(first, n):
             lag += j - state.u[0, j]
-        state.centre[2 * primes] = math.pi * (lag / (n - low) - 0.5)  # S is zero on average
-        started, value = before_sd > 0, np.inf
-        sure = started and before_sd < 1e-3 and abs(spacing[t] - before) < 10 * before_sd + 1e-6
-        if started:
-            _rows(x, n - 1, n, tables, state, True)
-            if n - 1 > keep or n - low == len(x) + 1:
-                _factor(low, n, fine, 0.0, state)
+        # S is zero on average.
+        state.prior_mean[tables.theta0] = math.pi * (lag / (n - first) - 0.5)
+        has_solution, misfit = forecast_sd > 0, np.inf
+        confirmed = (
+            has_solution
+            and forecast_sd < SURE_SD
+            and abs(spacing[t] - forecast) < RIGHT_SDS * forecast_sd + RIGHT_ERROR
+        )
+        if has_solution:
+            residuals_and_jacobian(x, n - 1, n, tables, state, True)
+            # A row that is dropped, or the change from the dual to the primal form.
+            if n - 1 > context or n - first == len(x) + 1:
+                factor_normal_equations(first, n, finest, 0.0, state)
             else:
-                _extend(low, n, fine, state)
-            x, value = _fit(x, low, n, fine, True, tables, state)
-        fresh = not started or n <= search or (not sure and n % 8 == 0)
-        if fresh:
-            trial = _start(low, n, tables, state)
-            for level in range(len(levels)):
-                trial, found = _fit(trial, low, n, levels[level], False, tables, state)
-                if level == 0:
-                    out[t, 4], out[t, 5] = _next(trial, found, low, n, levels[0], tables, state)
-                if level == MIDDLE:
-                    out[t, 2], out[t, 3] = _next(trial, found, low, n, levels[level], tables, state)
-            if found < value:
-                x, value = trial, found
+                extend_factor(first, n, finest, state)
+            x, misfit = fit(x, first, n, finest, True, tables, state)
+        restart = (
+            not has_solution or n <= restart_zeros or (not confirmed and n % RESTART_EVERY == 0)
+        )
+        if restart:
+            trial = initialize(first, n, tables, state)
+            for level in range(len(noise_levels)):
+                noise = noise_levels[level]
+                trial, trial_misfit = fit(trial, first, n, noise, False, tables, state)
+                if level == COARSE_LEVEL:
+                    out[t, COARSE], out[t, COARSE_SD] = find_next_zero(
+                        trial, trial_misfit, first, n, noise, tables, state
+                    )
+                if level == MIDDLE_LEVEL:
+                    out[t, MIDDLE], out[t, MIDDLE_SD] = find_next_zero(
+                        trial, trial_misfit, first, n, noise, tables, state
+                    )
+            if trial_misfit < misfit:
+                x, misfit = trial, trial_misfit
             else:
-                _rows(x, low, n, tables, state, True)
-                _factor(low, n, fine, 0.0, state)
-        out[t, 0], out[t, 1] = _next(x, value, low, n, fine, tables, state)
-        out[t, 6] = value
-        if not fresh:
-            out[t, 2] = out[t, 4] = out[t, 0]
-            out[t, 3] = out[t, 5] = out[t, 1]
-        state.constants[3], state.constants[4] = out[t, 0], out[t, 1]
+                residuals_and_jacobian(x, first, n, tables, state, True)
+                factor_normal_equations(first, n, finest, 0.0, state)
+        out[t, SPACING], out[t, SD] = find_next_zero(x, misfit, first, n, finest, tables, state)
+        out[t, MISFIT] = misfit
+        if not restart:
+            out[t, MIDDLE] = out[t, COARSE] = out[t, SPACING]
+            out[t, MIDDLE_SD] = out[t, COARSE_SD] = out[t, SD]
+        state.scalars[LAST_FORECAST], state.scalars[LAST_SD] = out[t, SPACING], out[t, SD]
     state.x[:] = x
 
 
-class Follower:
-    """Forecasts along a growing stretch of spacings.
+class SequentialSolver:
+    """Solves a growing stretch of spacings and forecasts the next one after each.
 
     Parameters
     ----------
     height : of the zero before the first spacing, to three digits or better
-    room : spacings to come, at most
-    keep : spacings a forecast looks back on, at most; None: all
+    capacity : number of spacings that can be appended in all
+    context : number of last spacings that a forecast uses, at most; None: all
+
+    Attributes
+    ----------
+    misfit : of the last solution; see :mod:`zetalib.inverse.least_squares`
+    room : number of spacings that can still be appended
 
     Raises
     ------
     ZetaError
-        Below height 100, where there are too few terms to speak of, or above 10^10.
+        If the height is not within `MIN_HEIGHT` and `MAX_HEIGHT`.
     """
 
-    def __init__(self, height: float, room: int, keep: int | None = None) -> None:
-        if not LOWEST <= height <= HIGHEST:
+    misfit: float
+
+    def __init__(self, height: float, capacity: int, context: int | None = None) -> None:
+        if not MIN_HEIGHT <= height <= MAX_HEIGHT:
             problem = (
-                f"a stretch at height {height}: the inversion is for {LOWEST:g} to {HIGHEST:g}"
+                f"a stretch at height {height}: the inversion is for "
+                f"{MIN_HEIGHT:g} to {MAX_HEIGHT:g}"
             )
             raise ZetaError("zetalib.inverse.solver", problem, "Set model.inversion to false.")
-        self.tables = sums(int(math.sqrt(height / (2 * math.pi))))
-        self.keep, self.left = room if keep is None else keep, room
-        self.state = _state(self.tables, height, room)
+        self.tables = build_tables(int(math.sqrt(height / (2 * math.pi))))
+        self.context, self.room = capacity if context is None else context, capacity
+        self.state = allocate_state(self.tables, height, capacity)
 
-    def push(self, spacing: Floats) -> Floats:
-        """Take on spacings, shape (T,); forecasts after each of them, shape (T, 7): COLUMNS.
+    def append(self, spacing: Floats) -> Floats:
+        """Append spacings (T,), in mean spacings: forecasts after each, (T, 7), see `COLUMNS`.
 
-        Spacings below 0 or above `LONGEST`, which no zeros have, are moved there.
+        Spacings below 0 or above `MAX_SPACING`, which no zeros have, are clipped.
 
         Raises
         ------
         ZetaError
-            If a spacing is no finite number.
+            If a spacing is not finite.
         """
         if not np.isfinite(spacing).all():
             problem = "a spacing is not a finite number"
             raise ZetaError("zetalib.inverse.solver", problem, "Check what makes the spacings.")
-        if len(spacing) > self.left:
-            raise ValueError(f"{len(spacing)} spacings, room is left for {self.left}")
-        self.left -= len(spacing)
+        if len(spacing) > self.room:
+            raise ValueError(f"{len(spacing)} spacings, room is left for {self.room}")
+        self.room -= len(spacing)
         out = np.empty((len(spacing), len(COLUMNS)))
-        values = np.clip(np.ascontiguousarray(spacing, np.float64), 0, LONGEST)
-        _push(values, self.keep, self.tables, self.state, LEVELS, SEARCH, out)
-        self.misfit = float(out[-1, 6])
+        values = np.clip(np.ascontiguousarray(spacing, np.float64), 0, MAX_SPACING)
+        append_spacings(
+            values, self.context, self.tables, self.state, NOISE_LEVELS, RESTART_ZEROS, out
+        )
+        self.misfit = float(out[-1, MISFIT])
         return out
 
 
 def follow(spacing: Floats, height: float) -> Floats:
-    """Forecasts along one stretch: row t, of shape (7,), from spacings 0 ... t alone.
+    """Forecast along one stretch: shape (T, 7), row t from spacings 0 ... t alone.
 
     Parameters
     ----------
     spacing : shape (T,), in mean spacings (variant B), consecutive
     height : of the zero before the first, to three digits or better
+
+    Returns
+    -------
+    `COLUMNS`: the next spacing and its standard deviation by the solution at the lowest noise, by
+    those at noise 0.01 (middle) and 0.1 (coarse) of the last start from scratch, if one was made
+    after this spacing, else the first two again; and the misfit of the solution
     """
-    return Follower(height, len(spacing)).push(spacing)
+    return SequentialSolver(height, len(spacing)).append(spacing)
 
 
 def forecasts(spacing: Floats, height: Floats) -> Floats:
-    """:func:`follow` for many stretches, shape (W, T), with heights (W,): shape (W, T, 7)."""
-    found = map_threads(zip(spacing, height.tolist(), strict=True), follow)
-    return np.stack(found) if found else np.empty((*spacing.shape, len(COLUMNS)))
+    """Forecast along many stretches (W, T) with heights (W,), in threads: shape (W, T, 7)."""
+    rows = map_threads(zip(spacing, height.tolist(), strict=True), follow)
+    return np.stack(rows) if rows else np.empty((*spacing.shape, len(COLUMNS)))
