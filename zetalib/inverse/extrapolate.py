@@ -29,7 +29,7 @@ from zetalib.inverse.riemann_siegel_model import (
     cos_sin,
     evaluate_height,
 )
-from zetalib.inverse.simd import WIDTH, every, get, put
+from zetalib.inverse.simd import WIDTH, broadcast, load, store
 from zetalib.inverse.solution_cache import SolutionCache
 from zetalib.inverse.solver import (
     COLUMNS,
@@ -85,8 +85,8 @@ def _sum(u: Floats, tables: Tables, state: State) -> Floats:
     x, primes = state.x, len(tables.log_p)
     found = np.empty_like(u)
     for block in range(0, u.shape[1], WIDTH):
-        turns = evaluate_height(get(u, 0, block), x[tables.scale], state)[0] * (-0.5 / math.pi)
-        s = every(0.0)
+        turns = evaluate_height(load(u, 0, block), x[tables.scale], state)[0] * (-0.5 / math.pi)
+        s = broadcast(0.0)
         for p in range(primes):
             co, si = cos_sin(turns * tables.log_p[p])
             size = tables.amplitude[p]
@@ -94,7 +94,7 @@ def _sum(u: Floats, tables: Tables, state: State) -> Floats:
             im = co * (size * x[primes + p]) + si * (size * x[p])
             # Im of z + z^2 / 2 + z^3 / 3
             s = s + im * (1 + re + re * re - (1 / 3) * (im * im))
-        put(found, 0, block, s * (1 / math.pi))
+        store(found, 0, block, s * (1 / math.pi))
     return found
 
 

@@ -36,21 +36,25 @@ from zetalib.kernels import cached
 
 Floats = NDArray[np.float64]
 
-# Relative addition to the diagonal: below 2^-53, so that a first factorisation sees the matrix as
-# it is; each one that fails adds 100 times more, up to 1e-6. Also the smallest square of a pivot,
-# relative to its diagonal entry, that extending a factor accepts.
+# Relative addition to the diagonal before a Cholesky factorisation. The first is below 2^-53 and
+# changes nothing; after a failure it is 100 times larger, up to 1e-6 in the last attempt. It is
+# also the least squared pivot, relative to its diagonal entry, of a factor that is extended.
 JITTER, JITTER_GROWTH, ATTEMPTS = 1e-16, 100, 6
-NOT_POSITIVE_DEFINITE = 1e150  # its square is finite, and steps of its inverse are zero
+# Diagonal of the factor where all attempts fail (NaN): steps with it vanish, its square is finite.
+FAILED_DIAGONAL = 1e150
 
-# None of the following is tuned.
-STEPS_PER_JACOBIAN = 2  # most steps are too small to change it; more of them save evaluations
-MAX_STEPS, MAX_WARM_STEPS = 12, 6  # trial steps from a new start, and from the last solution
-# A step that changes the misfit, a sum of squares in units of the noise, by less than
-# 0.01 + 0.001 of it is the last one.
+# The following are not tuned; they trade time for reliability.
+STEPS_PER_JACOBIAN = 2  # late steps are too small to change the Jacobian
+MAX_STEPS, MAX_WARM_STEPS = 12, 6  # from a new start, and from the last solution
+# The last step is the one whose gain is below 0.01 + 0.001 misfit. The misfit is a chi squared, so
+# that 0.01 is a tenth of a standard deviation in one direction.
 GAIN_TOLERANCE, RELATIVE_GAIN_TOLERANCE = 0.01, 1e-3
-# Damping begins at 1 after a step that fails, grows or falls by a factor, and ends at 0.3.
+# Damping starts at 1 when a step fails, and grows 30-fold; after a step that succeeds it falls to
+# 3 %, or to zero from 0.3 down.
 DAMPING_START, DAMPING_GROWTH, DAMPING_DECAY, DAMPING_END = 1.0, 30, 0.03, 0.3
-MIN_VARIANCE = 1e-16  # of the posterior: the square of the lowest noise, 1e-8
+
+# Smallest posterior variance: the square of the lowest noise of zetalib.inverse.solver.
+MIN_VARIANCE = 1e-16
 
 
 @numba.njit(**KERNEL)
@@ -81,7 +85,7 @@ def cholesky_with_jitter(gram: Floats) -> Floats:
             return np.linalg.cholesky(gram)  # type: ignore[return-value]
         except Exception:  # all that numba can catch
             jitter *= JITTER_GROWTH
-    return np.eye(len(gram)) * NOT_POSITIVE_DEFINITE
+    return np.eye(len(gram)) * FAILED_DIAGONAL
 
 
 @numba.njit(**KERNEL)
@@ -156,7 +160,7 @@ def compute_step(
 ) -> Floats:
     """Solve the normal equations with `factor` for the step from x, shape (U,).
 
-    `factor` may be of less damping than the right side: `damping` is then taken up late.
+    `factor` may be that of an earlier Jacobian and damping.
     """
     precision, jacobian = state.prior_precision, state.jacobian[first:stop]
     residual = state.residual[first:stop]

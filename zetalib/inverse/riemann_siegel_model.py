@@ -29,27 +29,28 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from zetalib.inverse.simd import WIDTH, every, get, nearest, put
+from zetalib.inverse.simd import WIDTH, broadcast, load, round_nearest, store
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# Heights with 3 and 39,894 terms. Not tuned: below there is hardly a prime to solve for, above no
-# stretch resolves more than a few of them.
+# Heights with 3 and 39,894 terms: below, there is hardly a prime to solve for; above, a stretch
+# resolves few of them. Not tuned.
 MIN_HEIGHT, MAX_HEIGHT = 100.0, 1e10
 
 # E|a_p|^2 = 1, as the true a_p = p^(-iT) have modulus one: variance 1/2 of each part.
 AMPLITUDE_PRECISION = 2.0
-# Standard deviation 3.2, wider than the 1.8 of a uniform phase, about the phase that makes S zero
-# on average. Not tuned.
+# Standard deviation 3.2, wider than the 1.8 of a uniform phase: a weak pull towards the phase with
+# which S is zero on average. Not tuned.
 THETA0_PRECISION = 0.1
-# Standard deviation of log T. Rounding to three digits has 0.0029 where they are 100 and 0.0003
+# Standard deviation of log T. Rounding T to three digits gives 0.0029 where they are 100, 0.0003
 # where they are 999. Not tuned.
 LOG_HEIGHT_SD = 0.0025
 # Degree of R. Not tuned: the first term left out is b_5 v^5 / 120, 1e-4 of b_5 where v = 0.4.
 REMAINDER_DEGREE = 4
-# Prior standard deviation of b_k. A term n = N too many or too few is 2 n^(-1/2) in size and turns
-# by h (log tau - log n) = v (tau - n), 0 <= tau - n <= 1: its derivatives by v are at most 2.
+# Prior standard deviation of b_k. A term n near tau too many or too few has the size 2 tau^(-1/2)
+# and the phase h (log tau - log n) = v (tau - n), |tau - n| up to about 1: its derivatives by v,
+# times tau^(1/2), are 2 at most.
 REMAINDER_SD = 2.0
 
 # Taylor series, highest power first, for arguments up to pi / 4: truncated after y^15, the sine is
@@ -209,9 +210,9 @@ def cos_sin(turns: Any) -> tuple[Any, Any]:
     """Compute cosine and sine of 2 pi `turns`, eight lanes: a quarter of it by Taylor series,
     doubled twice. Absolute error 7e-15 at most, beside that of `turns`.
     """
-    y = (0.5 * math.pi) * (turns - nearest(turns))
+    y = (0.5 * math.pi) * (turns - round_nearest(turns))
     q = y * y
-    s, c = every(SIN_SERIES[0]), every(COS_SERIES[0])
+    s, c = broadcast(SIN_SERIES[0]), broadcast(COS_SERIES[0])
     for k in range(1, len(COS_SERIES)):
         s, c = s * q + SIN_SERIES[k], c * q + COS_SERIES[k]
     s = s * y
@@ -246,54 +247,54 @@ def evaluate_z(x: Floats, block: int, tables: Tables, state: State) -> None:
     primes, root, smooth = len(tables.log_p), tables.sqrt_terms, len(tables.cofactor)
     phasor, prime_term, term = state.phasor, state.prime_term, state.term
     partial = state.partial_sum
-    u = get(state.u, 0, block)
+    u = load(state.u, 0, block)
     h, dh_du, dh_dscale = evaluate_height(u, x[tables.scale], state)
     turns = h * (-0.5 / math.pi)
     for p in range(primes):
         co, si = cos_sin(turns * tables.log_p[p])
         re, im = co * tables.amplitude[p], si * tables.amplitude[p]
-        put(phasor, p, 0, re)
-        put(phasor, primes + p, 0, im)
-        put(prime_term, p, 0, re * x[p] - im * x[primes + p])
-        put(prime_term, primes + p, 0, im * x[p] + re * x[primes + p])
+        store(phasor, p, 0, re)
+        store(phasor, primes + p, 0, im)
+        store(prime_term, p, 0, re * x[p] - im * x[primes + p])
+        store(prime_term, primes + p, 0, im * x[p] + re * x[primes + p])
     # Smooth terms: each is the term of its cofactor times that of its largest prime.
     co, si = cos_sin(0.5 * u + x[tables.theta0] / (2 * math.pi))
-    z, im_sum, im_log_sum = 2 * co, 2 * si, every(0.0)
-    put(term, 0, 0, z)
-    put(term, smooth, 0, im_sum)
+    z, im_sum, im_log_sum = 2 * co, 2 * si, broadcast(0.0)
+    store(term, 0, 0, z)
+    store(term, smooth, 0, im_sum)
     for i in range(1, smooth):
         m, p = tables.cofactor[i], tables.largest_prime[i]
-        c0, c1 = get(term, m, 0), get(term, smooth + m, 0)
-        a0, a1 = get(prime_term, p, 0), get(prime_term, primes + p, 0)
+        c0, c1 = load(term, m, 0), load(term, smooth + m, 0)
+        a0, a1 = load(prime_term, p, 0), load(prime_term, primes + p, 0)
         re, im = c0 * a0 - c1 * a1, c0 * a1 + c1 * a0
-        put(term, i, 0, re)
-        put(term, smooth + i, 0, im)
+        store(term, i, 0, re)
+        store(term, smooth + i, 0, im)
         z, im_sum, im_log_sum = z + re, im_sum + im, im_log_sum + im * tables.log_n[i]
     # The others: a prime above sqrt(N) times the sum of the terms up to N // p.
-    s0, s1, s2, s3 = every(0.0), every(0.0), every(0.0), every(0.0)
+    s0, s1, s2, s3 = broadcast(0.0), broadcast(0.0), broadcast(0.0), broadcast(0.0)
     for i in range(root):
-        re, im = get(term, i, 0), get(term, smooth + i, 0)
+        re, im = load(term, i, 0), load(term, smooth + i, 0)
         s0, s1, s2, s3 = s0 + re, s1 + im, s2 + re * tables.log_n[i], s3 + im * tables.log_n[i]
-        put(partial, i, 0, s0)
-        put(partial, root + i, 0, s1)
-        put(partial, 2 * root + i, 0, s2)
-        put(partial, 3 * root + i, 0, s3)
+        store(partial, i, 0, s0)
+        store(partial, root + i, 0, s1)
+        store(partial, 2 * root + i, 0, s2)
+        store(partial, 3 * root + i, 0, s3)
     for p in range(tables.small_primes, primes):
         i = tables.multiples[p] - 1
-        a0, a1 = get(prime_term, p, 0), get(prime_term, primes + p, 0)
-        s0, s1 = get(partial, i, 0), get(partial, root + i, 0)
-        s2, s3 = get(partial, 2 * root + i, 0), get(partial, 3 * root + i, 0)
+        a0, a1 = load(prime_term, p, 0), load(prime_term, primes + p, 0)
+        s0, s1 = load(partial, i, 0), load(partial, root + i, 0)
+        s2, s3 = load(partial, 2 * root + i, 0), load(partial, 3 * root + i, 0)
         im = s0 * a1 + s1 * a0
         z, im_sum = z + (s0 * a0 - s1 * a1), im_sum + im
         im_log_sum = im_log_sum + im * tables.log_p[p] + (s2 * a1 + s3 * a0)
-    v, r = h * (1 / state.scalars[TAU]), every(0.0)
+    v, r = h * (1 / state.scalars[TAU]), broadcast(0.0)
     for k in range(REMAINDER_DEGREE, -1, -1):  # Horner
         r = r * v * (1 / (k + 1)) + x[tables.remainder + k]
-    put(state.lanes, Z, 0, z + r * (1 / math.sqrt(state.scalars[TAU])))
-    put(state.lanes, DZ_DU, 0, dh_du * im_log_sum - math.pi * im_sum)
-    put(state.lanes, MINUS_DZ_DTHETA0, 0, im_sum)
-    put(state.lanes, DZ_DSCALE, 0, im_log_sum * dh_dscale)
-    put(state.lanes, V, 0, v)
+    store(state.lanes, Z, 0, z + r * (1 / math.sqrt(state.scalars[TAU])))
+    store(state.lanes, DZ_DU, 0, dh_du * im_log_sum - math.pi * im_sum)
+    store(state.lanes, MINUS_DZ_DTHETA0, 0, im_sum)
+    store(state.lanes, DZ_DSCALE, 0, im_log_sum * dh_dscale)
+    store(state.lanes, V, 0, v)
 
 
 @numba.njit(**KERNEL)
@@ -306,37 +307,37 @@ def evaluate_gradient(block: int, tables: Tables, state: State) -> None:
     """
     primes, smooth, root = len(tables.log_p), len(tables.cofactor), tables.sqrt_terms
     prime_term, term, adjoint = state.prime_term, state.term, state.adjoint
-    gradient, one = state.gradient, every(1.0)
+    gradient, one = state.gradient, broadcast(1.0)
     for i in range(smooth):
-        put(adjoint, i, 0, one)
-        put(adjoint, smooth + i, 0, every(0.0))
+        store(adjoint, i, 0, one)
+        store(adjoint, smooth + i, 0, broadcast(0.0))
     for p in range(tables.small_primes, primes):
-        put(gradient, p, 0, get(state.partial_sum, tables.multiples[p] - 1, 0))
-        put(gradient, primes + p, 0, get(state.partial_sum, root + tables.multiples[p] - 1, 0))
-    s0, s1, p = every(0.0), every(0.0), tables.small_primes
+        store(gradient, p, 0, load(state.partial_sum, tables.multiples[p] - 1, 0))
+        store(gradient, primes + p, 0, load(state.partial_sum, root + tables.multiples[p] - 1, 0))
+    s0, s1, p = broadcast(0.0), broadcast(0.0), tables.small_primes
     for i in range(root - 1, -1, -1):  # N // p falls with p
         while p < primes and tables.multiples[p] > i:
-            s0, s1 = s0 + get(prime_term, p, 0), s1 + get(prime_term, primes + p, 0)
+            s0, s1 = s0 + load(prime_term, p, 0), s1 + load(prime_term, primes + p, 0)
             p += 1
-        put(adjoint, i, 0, one + s0)
-        put(adjoint, smooth + i, 0, s1)
+        store(adjoint, i, 0, one + s0)
+        store(adjoint, smooth + i, 0, s1)
     for p in range(tables.small_primes):
-        put(gradient, p, 0, every(0.0))
-        put(gradient, primes + p, 0, every(0.0))
+        store(gradient, p, 0, broadcast(0.0))
+        store(gradient, primes + p, 0, broadcast(0.0))
     for i in range(smooth - 1, 0, -1):
         m, p = tables.cofactor[i], tables.largest_prime[i]
-        b0, b1 = get(adjoint, i, 0), get(adjoint, smooth + i, 0)
-        a0, a1 = get(prime_term, p, 0), get(prime_term, primes + p, 0)
-        c0, c1 = get(term, m, 0), get(term, smooth + m, 0)
-        put(adjoint, m, 0, get(adjoint, m, 0) + (b0 * a0 - b1 * a1))
-        put(adjoint, smooth + m, 0, get(adjoint, smooth + m, 0) + (b0 * a1 + b1 * a0))
-        put(gradient, p, 0, get(gradient, p, 0) + (b0 * c0 - b1 * c1))
-        put(gradient, primes + p, 0, get(gradient, primes + p, 0) + (b0 * c1 + b1 * c0))
+        b0, b1 = load(adjoint, i, 0), load(adjoint, smooth + i, 0)
+        a0, a1 = load(prime_term, p, 0), load(prime_term, primes + p, 0)
+        c0, c1 = load(term, m, 0), load(term, smooth + m, 0)
+        store(adjoint, m, 0, load(adjoint, m, 0) + (b0 * a0 - b1 * a1))
+        store(adjoint, smooth + m, 0, load(adjoint, smooth + m, 0) + (b0 * a1 + b1 * a0))
+        store(gradient, p, 0, load(gradient, p, 0) + (b0 * c0 - b1 * c1))
+        store(gradient, primes + p, 0, load(gradient, primes + p, 0) + (b0 * c1 + b1 * c0))
     for p in range(primes):
-        g0, g1 = get(gradient, p, 0), get(gradient, primes + p, 0)
-        e0, e1 = get(state.phasor, p, 0), get(state.phasor, primes + p, 0)
-        put(gradient, p, 0, g0 * e0 - g1 * e1)
-        put(gradient, primes + p, 0, every(0.0) - (g0 * e1 + g1 * e0))
+        g0, g1 = load(gradient, p, 0), load(gradient, primes + p, 0)
+        e0, e1 = load(state.phasor, p, 0), load(state.phasor, primes + p, 0)
+        store(gradient, p, 0, g0 * e0 - g1 * e1)
+        store(gradient, primes + p, 0, broadcast(0.0) - (g0 * e1 + g1 * e0))
 
 
 @numba.njit(**KERNEL)

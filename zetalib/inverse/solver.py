@@ -53,36 +53,37 @@ Floats = NDArray[np.float64]
 COLUMNS = ("spacing", "sd", "middle", "middle_sd", "coarse", "coarse_sd", "misfit")
 SPACING, SD, MIDDLE, MIDDLE_SD, COARSE, COARSE_SD, MISFIT = range(7)  # of the columns above
 
-# Standard deviations of the residuals, in mean spacings. Each fit begins where the one before
-# ended: the first from the explicit formula, the last as low as the third order of h(u) allows
-# (1e-9 mean spacings at T = 10^6 after 1024 spacings; see evaluate_height). The steps in between
+# Standard deviations of the residuals, mean spacings. The first fit starts from the explicit
+# formula, each other one from the solution before. The last level is what the third order of h(u)
+# allows: its error is 1e-9 at T = 10^6 after 1024 spacings (evaluate_height). The levels between
 # are not tuned.
 NOISE_LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-8])
 COARSE_LEVEL, MIDDLE_LEVEL = 0, 1  # whose forecasts are the coarse and the middle one
 
-# A stretch is solved from scratch, beside carrying the last solution on, after each of its first
-# zeros, and after every eighth later one unless the last forecast was sure and right. Not tuned:
-# more often costs time, less often leaves wrong solutions in place for longer. Stretches of about
-# 60 zeros are solved (python -m benchmarks.inversion).
+# The last solution is carried on. After each of the first 40 zeros, and after every eighth of those
+# that follow unless the last forecast was confirmed, the stretch is solved from scratch as well,
+# and the solution of less misfit stays. Not tuned: more restarts cost time, fewer leave a wrong
+# solution in place for longer. Most stretches of 60 zeros are solved (benchmarks/inversion.py).
 RESTART_ZEROS, RESTART_EVERY = 40, 8
-# Sure: standard deviation below; right: error below so many of them and the addend. Not tuned.
-SURE_SD, RIGHT_SDS, RIGHT_ERROR = 1e-3, 10, 1e-6
+# A forecast is confirmed if its standard deviation is below the first and its error below that many
+# standard deviations plus the last (mean spacings). Not tuned.
+CONFIRMED_SD, CONFIRMED_ERROR_SDS, CONFIRMED_ERROR = 1e-3, 10, 1e-6
 
 START_NOISE = 0.02  # variance of S at the zeros: docs/reference.md, 2.3
 
-MAX_SPACING = 100.0  # mean spacings; larger ones are clipped. No two zeros are that far apart.
-# Spacing and standard deviation where no sign change is found, and the largest deviation:
-# the mean spacing, and rounded down the 0.42 of the GUE surmise.
+MAX_SPACING = 100.0  # mean spacings; larger ones, which no zeros have, are clipped
+# Forecast and standard deviation where there is no sign change: the mean spacing and about the 0.42
+# of the GUE surmise. No forecast has a larger standard deviation.
 NO_ROOT = (1.0, 0.4)
 
-# Search for the next sign change: so many times eight points at a distance, 3.5 mean spacings in
-# all. Two zeros closer than the distance may be missed. Not tuned.
+# The next sign change is searched for on blocks of eight points, up to 3.5 mean spacings ahead. Not
+# tuned: two zeros closer than the distance of the points may be missed.
 SEARCH_BLOCKS, SEARCH_DISTANCE = 11, 0.04
-# Refinement of its bracket (mean spacings), far below the lowest noise.
-MAX_REFINEMENTS, BRACKET = 8, 1e-10
-# Added to the squared slope where the standard deviation of Z is divided by it: Z is curved where
-# it is flat. Not tuned.
-FLATNESS = 0.3
+# Its bracket is narrowed to 1e-10 mean spacings, a hundredth of the lowest noise, or eight times.
+MAX_REFINEMENTS, MIN_BRACKET = 8, 1e-10
+# Added to the squared slope by which a variance of Z is divided, so that the quotient stays bounded
+# where Z is flat. Not tuned.
+SQUARED_SLOPE_OFFSET = 0.3
 
 
 @numba.njit(**KERNEL)
@@ -91,7 +92,7 @@ def initialize(first: int, stop: int, tables: Tables, state: State) -> Floats:
 
     S(u_j) = j - u_j - c, c = theta0 / pi + 1/2, is (1 / pi) Im sum_p a_p e^{-i h log p} / sqrt(p)
     and noise of variance `START_NOISE`; Re a_p and Im a_p have variance 1/2 and c has 1.
-    Docs/reference.md, 2.3, without the powers of primes.
+    As in docs/reference.md, 2.3, without the powers of primes.
     """
     primes, log_p = len(tables.log_p), tables.log_p
     design = np.ones((stop - first, 2 * primes + 1))
@@ -119,8 +120,8 @@ def find_next_zero(
 ) -> tuple[float, float]:
     """Find the next zero of Z after zero `stop` - 1: spacing and standard deviation.
 
-    `NO_ROOT` if there is none within 3.5 mean spacings. The standard deviation is scaled by the
-    root of the misfit a zero (reduced chi squared) where it exceeds one.
+    Returns `NO_ROOT` if there is none within 3.5 mean spacings. The standard deviation is scaled by
+    the root of the reduced chi squared, misfit / n, where that exceeds one.
     """
     last, z = state.u[0, stop - 1], state.z
     residuals_and_jacobian(x, stop - 1, stop, tables, state, False)
@@ -156,7 +157,7 @@ def find_next_zero(
             point, value = state.u[0, base + k] - last, sign * z[base + k]
             if value <= 0 and left < point < right:
                 right, below = point, value
-        if right - left < BRACKET:
+        if right - left < MIN_BRACKET:
             break
     guess = (left * below - right * above) / (below - above)
     state.u[0, base] = last + guess
@@ -165,8 +166,10 @@ def find_next_zero(
         posterior_sd(state.jacobian[base], first, stop, noise, state),
         state.slope[base] ** 2,
     )
-    # Of the residual, which has the weight 1 / sqrt(slope^2 + 1), to that of the root.
-    sd *= math.sqrt((steep + 1) / (steep + FLATNESS) * max(misfit / (stop - first), 1.0))
+    # From the residual, Z / sqrt(slope^2 + 1), to the root.
+    sd *= math.sqrt(
+        (steep + 1) / (steep + SQUARED_SLOPE_OFFSET) * max(misfit / (stop - first), 1.0)
+    )
     return guess, min(sd, NO_ROOT[1])
 
 
@@ -205,12 +208,12 @@ def append_spacings(
         has_solution, misfit = forecast_sd > 0, np.inf
         confirmed = (
             has_solution
-            and forecast_sd < SURE_SD
-            and abs(spacing[t] - forecast) < RIGHT_SDS * forecast_sd + RIGHT_ERROR
+            and forecast_sd < CONFIRMED_SD
+            and abs(spacing[t] - forecast) < CONFIRMED_ERROR_SDS * forecast_sd + CONFIRMED_ERROR
         )
         if has_solution:
             residuals_and_jacobian(x, n - 1, n, tables, state, True)
-            # A row that is dropped, or the change from the dual to the primal form.
+            # In full where a zero leaves the context or the dual form gives way to the primal one.
             if n - 1 > context or n - first == len(x) + 1:
                 factor_normal_equations(first, n, finest, 0.0, state)
             else:
@@ -314,9 +317,9 @@ def follow(spacing: Floats, height: float) -> Floats:
 
     Returns
     -------
-    `COLUMNS`: the next spacing and its standard deviation by the solution at the lowest noise, by
-    those at noise 0.01 (middle) and 0.1 (coarse) of the last start from scratch, if one was made
-    after this spacing, else the first two again; and the misfit of the solution
+    `COLUMNS`: the next spacing and its standard deviation from the solution at the lowest noise,
+    from the solutions at the noises 0.01 (middle) and 0.1 (coarse) on the way of a start from
+    scratch, or the first two again where none was made after this spacing; and the misfit
     """
     return SequentialSolver(height, len(spacing)).append(spacing)
 
