@@ -224,9 +224,10 @@ def cos_sin(turns: Any) -> tuple[Any, Any]:
 def evaluate_height(u: Any, scale: float, state: State) -> tuple[Any, Any, Any]:
     """Evaluate the height h above the first zero and its derivatives by u and by `scale`.
 
-    Solves u = rho h + h^2 / (4 pi T) - h^3 / (12 pi T^2) to third order in h, 1 / rho larger by
-    `scale` to first order; a different density rho means a different T. The first term left out is
-    h^4 / (24 pi T^3) of u: 4e-12 at T = 10^6 and h = 134, that is 255 spacings.
+    Solves u = rho h + h^2 / (4 pi T) - h^3 / (12 pi T^2) to third order in u, where 1 / rho is
+    larger by `scale`, to first order in it: another density rho also means another T. At T = 10^6
+    after 255 spacings the error is 2e-12 mean spacings where `scale` is 0, and 5e-9, from its
+    square, where it is 2e-4, its prior standard deviation; after 1024 spacings 5e-10 and 6e-8.
     """
     height, rho = state.scalars[HEIGHT], state.scalars[DENSITY]
     quadratic, by_scale = 1 / (4 * math.pi * height * rho), 3 + 2 * math.pi * rho

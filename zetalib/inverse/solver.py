@@ -54,9 +54,8 @@ COLUMNS = ("spacing", "sd", "middle", "middle_sd", "coarse", "coarse_sd", "misfi
 SPACING, SD, MIDDLE, MIDDLE_SD, COARSE, COARSE_SD, MISFIT = range(7)  # of the columns above
 
 # Standard deviations of the residuals, mean spacings. The first fit starts from the explicit
-# formula, each other one from the solution before. The last level is what the third order of h(u)
-# allows: its error is 1e-9 at T = 10^6 after 1024 spacings (evaluate_height). The levels between
-# are not tuned.
+# formula, each other one from the solution before. The last level is about the error of h(u) after
+# 255 spacings at 10^6 (evaluate_height); those between are not tuned.
 NOISE_LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-8])
 COARSE_LEVEL, MIDDLE_LEVEL = 0, 1  # whose forecasts are the coarse and the middle one
 
@@ -162,14 +161,11 @@ def find_next_zero(
     guess = (left * below - right * above) / (below - above)
     state.u[0, base] = last + guess
     residuals_and_jacobian(x, base, base + 1, tables, state, True)
-    sd, steep = (
-        posterior_sd(state.jacobian[base], first, stop, noise, state),
-        state.slope[base] ** 2,
-    )
+    sd = posterior_sd(state.jacobian[base], first, stop, noise, state)
+    steepness = state.slope[base] ** 2
     # From the residual, Z / sqrt(slope^2 + 1), to the root.
-    sd *= math.sqrt(
-        (steep + 1) / (steep + SQUARED_SLOPE_OFFSET) * max(misfit / (stop - first), 1.0)
-    )
+    by_root = (steepness + 1) / (steepness + SQUARED_SLOPE_OFFSET)
+    sd *= math.sqrt(by_root * max(misfit / (stop - first), 1.0))
     return guess, min(sd, NO_ROOT[1])
 
 
