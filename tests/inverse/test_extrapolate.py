@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from conftest import zeros
 
-from zetalib.inverse import extrapolate, solver
+from zetalib.inverse import extrapolate, riemann_siegel_model
 from zetalib.inverse.extrapolate import Coasting
 from zetalib.inverse.simd import WIDTH
 from zetalib.inverse.solutions import SolutionCache
-from zetalib.inverse.solver import Follower
+from zetalib.inverse.solver import SequentialSolver
 
 CONTEXT, AHEAD = 100, 100
 
@@ -29,8 +29,8 @@ def solved(stretches):
 
 def test_a_context_is_solved_at_its_end_as_well_as_by_following_it(stretches):
     spacing, height = stretches[0][0, :CONTEXT], float(stretches[1][0])
-    follower = Follower(height, CONTEXT)
-    last = follower.push(spacing)[-1]
+    follower = SequentialSolver(height, CONTEXT)
+    last = follower.append(spacing)[-1]
     direct = extrapolate.ahead(spacing, height, last[-1], 1)[0]
     assert abs(direct[0] - last[0]) < 10 * (direct[1] + last[1])
     again = extrapolate.solved(spacing, height, 0.0)  # no solution is as good: it is followed
@@ -58,8 +58,8 @@ def test_zeros_counted_are_where_the_sum_as_written_says(stretches):
     a = x[: len(log_p)] + 1j * x[len(log_p) : 2 * len(log_p)]
     constant = x[2 * len(log_p)] / np.pi + 0.5
     grid = np.arange(CONTEXT - 2, CONTEXT + 12, 0.05) - constant
-    h = solver._height.py_func(grid, x[2 * len(log_p) + 1], state)[0]
-    e = a * np.exp(-1j * h[:, None] * log_p) * follower.tables.size
+    h = riemann_siegel_model.evaluate_height.py_func(grid, x[follower.tables.scale], state)[0]
+    e = a * np.exp(-1j * h[:, None] * log_p) * follower.tables.amplitude
     count = grid + constant + sum((e**k / k).imag.sum(1) for k in (1, 2, 3)) / np.pi
     ranks = np.arange(CONTEXT + 1, CONTEXT + 9)
     latest = np.interp(ranks, np.maximum.accumulate(count), grid)
@@ -88,7 +88,9 @@ def test_contexts_are_solved_once_and_their_beginnings_followed_with_them(stretc
     )
 
     def real(s, h):
-        return np.stack([Follower(b, len(a)).push(a) for a, b in zip(s, h.tolist(), strict=True)])
+        return np.stack(
+            [SequentialSolver(b, len(a)).append(a) for a, b in zip(s, h.tolist(), strict=True)]
+        )
 
     run = Coasting(known, 4)
     for length in (40, 40, 30):

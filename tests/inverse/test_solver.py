@@ -1,17 +1,22 @@
-"""The zeros as an inverse problem: derivatives, causality, what is solved and what is not."""
+"""The zeros as an inverse problem: the kernels against the equations in plain numpy, derivatives,
+causality, what is solved and what is not."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 from conftest import zeros
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
+from threadpoolctl import threadpool_limits
 
 from zetalib.errors import ZetaError
-from zetalib.inverse import solutions, solver
+from zetalib.inverse import least_squares, riemann_siegel_model, solutions, solver
+from zetalib.inverse.simd import WIDTH
 from zetalib.inverse.solutions import SolutionCache
-from zetalib.inverse.solver import WIDTH, Follower
+from zetalib.inverse.solver import SequentialSolver
 from zetalib.sources import riemann_siegel
 from zetalib.theory import zeta
 
@@ -33,15 +38,190 @@ def solved(stretches):
     return solver.forecasts(*stretches)
 
 
+def height_as_written(u, scale, height):
+    """h, dh/du, dh/dscale by Newton's method on u = rho h + h^2 / (4 pi T) - h^3 / (12 pi T^2)."""
+    rho = np.log(height / (2 * np.pi)) / (2 * np.pi) / (1 + scale)
+    t = 2 * np.pi * np.exp(2 * np.pi * rho)
+    h = u / rho
+    for _ in range(20):
+        du_dh = rho + h / (2 * np.pi * t) - h**2 / (4 * np.pi * t**2)
+        h = h - (rho * h + h**2 / (4 * np.pi * t) - h**3 / (12 * np.pi * t**2) - u) / du_dh
+    du_dt = -(h**2) / (4 * np.pi * t**2) + h**3 / (6 * np.pi * t**3)
+    du_dscale = (h + du_dt * 2 * np.pi * t) * -rho / (1 + scale)
+    return h, 1 / du_dh, -du_dscale / du_dh
+
+
+# Errors in mean spacings. The scale is about its prior deviation; the kernel leaves out its square.
+@pytest.mark.parametrize(
+    ("height", "spacings", "scale", "error"),
+    [
+        (1e6, 255, 0.0, 3e-12),
+        (1e6, 255, 2e-4, 6e-9),
+        (1e6, 1024, 2e-4, 7e-8),
+        (1e4, 60, 4e-4, 1e-7),
+    ],
+)
+def test_heights_solve_the_count(height, spacings, scale, error):
+    _, state = laid_out(height, np.zeros(2 * WIDTH))
+    u = np.linspace(0, spacings, 50)
+    found = riemann_siegel_model.evaluate_height.py_func(u, scale, state)
+    expected = height_as_written(u, scale, height)
+    density = state.scalars[riemann_siegel_model.DENSITY]
+    np.testing.assert_allclose(found[0] * density, expected[0] * density, atol=error)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-7)
+    np.testing.assert_allclose(found[2], expected[2], rtol=1e-5, atol=1e-9)
+
+
+def z_as_written(x, u, height):
+    """Z, dZ/du and dZ/dx, shapes (J,), (J,), (J, U), term by term.
+
+    The slow R has no part in the derivatives by u and by the scale.
+    """
+    tau = np.sqrt(height / (2 * np.pi))
+    n = np.arange(1, int(tau) + 1)
+    primes = [p for p in n[1:] if all(p % q for q in range(2, math.isqrt(p) + 1))]
+    powers = range(1, int(np.log2(tau)) + 1)
+    exponent = sum((n[:, None] % np.array(primes) ** k == 0).astype(int) for k in powers)
+    count = len(primes)
+    a, b = x[:count] + 1j * x[count : 2 * count], x[2 * count + 2 :]
+    theta0, scale = x[2 * count : 2 * count + 2]
+    h, dh_du, dh_dscale = (v[:, None] for v in height_as_written(u, scale, height))
+    phase = np.pi * u[:, None] + theta0 - h * np.log(n)
+    term = 2 * np.prod(a**exponent, 1) * np.exp(1j * phase) / np.sqrt(n)
+    k = np.arange(len(b))
+    power = (h / tau) ** k / [math.factorial(i) for i in k] / np.sqrt(tau)
+    by_a = term @ exponent / a
+    by_phase = (1j * term).sum(1).real[:, None]
+    by_scale = (-1j * np.log(n) * dh_dscale * term).sum(1).real[:, None]
+    slope = (1j * (np.pi - dh_du * np.log(n)) * term).sum(1).real
+    rows = np.hstack([by_a.real, -by_a.imag, by_phase, by_scale, power])
+    return term.sum(1).real + power @ b, slope, rows
+
+
+def residuals_as_written(x, u, height):
+    """Residuals and their Jacobian at columns `u`: Z and dZ/dx over sqrt((dZ/du)^2 + 1)."""
+    z, slope, rows = z_as_written(x, u, height)
+    weight = 1 / np.sqrt(slope**2 + 1)
+    return weight * z, weight[:, None] * rows
+
+
+@pytest.fixture(scope="module", params=[60, 150])
+def solution(request, stretches):
+    """Tables, state, number of zeros, their coordinates and the height of a solved stretch.
+
+    Of real zeros: 60 are fewer than the unknowns, so that the dual form is solved; 150 are more.
+    """
+    n, height = request.param, float(stretches[1][0])
+    sequential = SequentialSolver(height, 160)
+    with threadpool_limits(1, "blas"):
+        sequential.append(stretches[0][0, : n - 1])
+    assert (n < len(sequential.state.x)) == (n == 60)
+    return sequential.tables, sequential.state, n, sequential.state.u[0, :n].copy(), height
+
+
+def disturbed(state):
+    """Unknowns a hundredth of their prior standard deviation away from the solution."""
+    rng = np.random.default_rng(5)
+    return state.x + 0.01 * rng.normal(size=len(state.x)) / np.sqrt(state.prior_precision)
+
+
+def covariance_as_written(state, u, height, noise):
+    """The inverse of J^T J / noise^2 + P at the solution, (U, U)."""
+    _, rows = residuals_as_written(state.x, u, height)
+    return np.linalg.inv(rows.T @ rows / noise**2 + np.diag(state.prior_precision))
+
+
+def test_z_and_its_derivatives_equal_the_plain_sum(solution):
+    tables, state, n, u, height = solution
+    for x in (state.x, disturbed(state)):
+        riemann_siegel_model.residuals_and_jacobian(x, 0, n, tables, state, True)
+        z, slope, _ = z_as_written(x, u, height)
+        residual, rows = residuals_as_written(x, u, height)
+        size = np.abs(rows).max(0)
+        np.testing.assert_allclose(state.z[:n], z, atol=1e-7)
+        np.testing.assert_allclose(state.slope[:n], slope, atol=1e-6)
+        np.testing.assert_allclose(state.residual[:n], residual, atol=1e-7)
+        np.testing.assert_allclose(state.jacobian[:n] / size, rows / size, atol=1e-6)
+
+
+@pytest.mark.parametrize("damping", [0.0, 1.0])
+@pytest.mark.parametrize("noise", [0.1, 0.01])
+def test_a_step_solves_the_primal_normal_equations(solution, noise, damping):
+    tables, state, n, u, height = solution
+    x, precision = disturbed(state), state.prior_precision
+    away = x - state.prior_mean
+    riemann_siegel_model.residuals_and_jacobian(x, 0, n, tables, state, True)
+    least_squares.factor_normal_equations(0, n, noise, damping, state)
+    step = least_squares.compute_step(x, 0, n, noise, damping, state)
+    residual, rows = residuals_as_written(x, u, height)
+    matrix = rows.T @ rows + noise**2 * (1 + damping) * np.diag(precision)
+    expected = np.linalg.solve(matrix, -rows.T @ residual - noise**2 * precision * away)
+    size = np.sqrt(precision)  # in prior standard deviations
+    assert np.abs(expected * size).max() > 1e-3
+    np.testing.assert_allclose(step * size, expected * size, atol=1e-6)
+    misfit = (residual**2).sum() / noise**2 + (precision * away**2).sum()
+    found = least_squares.compute_misfit(x, state.residual[:n], noise, state)
+    assert found == pytest.approx(misfit, rel=1e-6)
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.01])
+def test_the_posterior_deviation_is_that_of_the_inverse_matrix(solution, noise):
+    tables, state, n, u, height = solution
+    riemann_siegel_model.residuals_and_jacobian(state.x, 0, n, tables, state, True)
+    least_squares.factor_normal_equations(0, n, noise, 0.0, state)
+    covariance = covariance_as_written(state, u, height, noise)
+    places = np.array([u[n // 2], u[-1] + 0.5, u[-1] + 3])
+    for row in residuals_as_written(state.x, places, height)[1]:
+        found = least_squares.posterior_sd(row, 0, n, noise, state)
+        assert found == pytest.approx(np.sqrt(row @ covariance @ row), rel=1e-5)
+
+
+def test_an_extended_factor_is_that_of_all_zeros(solution):
+    tables, state, n, *_ = solution
+    noise, precision = 0.01, state.prior_precision
+    riemann_siegel_model.residuals_and_jacobian(state.x, 0, n, tables, state, True)
+    least_squares.factor_normal_equations(0, n - 1, noise, 0.0, state)
+    least_squares.extend_factor(0, n, noise, state)
+    rows = state.jacobian[:n]
+    if n <= len(state.x):
+        matrix = rows / precision @ rows.T + noise**2 * np.eye(n)
+    else:
+        matrix = rows.T @ rows + noise**2 * np.diag(precision)
+    lower = np.tril(state.factor[: len(matrix), : len(matrix)])
+    size = np.sqrt(np.diag(matrix))
+    np.testing.assert_allclose((lower @ lower.T - matrix) / np.outer(size, size), 0, atol=1e-12)
+
+
+def test_the_next_zero_is_the_next_root_of_the_plain_sum(solution):
+    tables, state, n, u, height = solution
+    noise, misfit = 0.01, 1.5 * n
+    riemann_siegel_model.residuals_and_jacobian(state.x, 0, n, tables, state, True)
+    least_squares.factor_normal_equations(0, n, noise, 0.0, state)
+    spacing, sd = solver.find_next_zero_cached(state.x, misfit, 0, n, noise, tables, state)
+    ahead = u[-1] + np.arange(0.01, 3.5, 1e-3)
+    z = z_as_written(state.x, ahead, height)[0]
+    change = np.flatnonzero(z[1:] * z[:-1] < 0)[0]
+    root = brentq(
+        lambda v: z_as_written(state.x, np.array([v]), height)[0][0],
+        *ahead[change : change + 2],
+        xtol=1e-12,
+    )
+    assert spacing == pytest.approx(root - u[-1], abs=1e-7)
+    _, slope, rows = z_as_written(state.x, np.array([root]), height)
+    variance = rows[0] @ covariance_as_written(state, u, height, noise) @ rows[0]
+    variance /= slope[0] ** 2 + solver.SQUARED_SLOPE_OFFSET
+    assert sd == pytest.approx(np.sqrt(variance * misfit / n), rel=1e-5)
+
+
 def laid_out(height, u):
     """Tables and state of a stretch with columns at `u`, shape (16,)."""
-    follower = Follower(height, len(u))
-    follower.state.u[0, : len(u)] = u
-    return follower.tables, follower.state
+    sequential = SequentialSolver(height, len(u))
+    sequential.state.u[0, : len(u)] = u
+    return sequential.tables, sequential.state
 
 
 def evaluate(x, tables, state, derivatives=False):
-    solver._rows(x, 0, 2 * WIDTH, tables, state, derivatives)
+    riemann_siegel_model.residuals_and_jacobian(x, 0, 2 * WIDTH, tables, state, derivatives)
     return state.z[: 2 * WIDTH].copy(), state.slope[: 2 * WIDTH].copy()
 
 
@@ -50,14 +230,14 @@ def point():
     """Tables, state and unknowns of the size they have, at 16 points."""
     rng = np.random.default_rng(3)
     tables, state = laid_out(1e5, np.sort(rng.uniform(0, 200, 2 * WIDTH)))
-    return tables, state, rng.normal(size=len(state.x)) / np.sqrt(state.prior)
+    return tables, state, rng.normal(size=len(state.x)) / np.sqrt(state.prior_precision)
 
 
 def test_derivatives_by_the_unknowns(point):
     tables, state, x = point
     _, slope = evaluate(x, tables, state, True)
-    rows = state.rows[: 2 * WIDTH] * np.sqrt(slope**2 + 1)[:, None]
-    step = 1e-6 / np.sqrt(state.prior)
+    rows = state.jacobian[: 2 * WIDTH] * np.sqrt(slope**2 + 1)[:, None]
+    step = 1e-6 / np.sqrt(state.prior_precision)
     for i in range(len(x)):
         aside = np.zeros_like(x)
         aside[i] = step[i]
@@ -68,7 +248,7 @@ def test_derivatives_by_the_unknowns(point):
 
 def test_derivative_by_the_place(point):
     tables, state, x = point
-    x[-solver.DEGREE :] = 0  # R is slow: its slope is left out
+    x[tables.remainder :] = 0  # R is slow: its slope is left out
     u = state.u.copy()
     _, slope = evaluate(x, tables, state)
     z = []
@@ -107,13 +287,13 @@ def test_cosine_and_sine(angle):
 
 @pytest.mark.parametrize("terms", [4, 30, 398, 1000])
 def test_every_term_is_in_the_sums_once(terms):
-    tables = solver.sums(terms)
+    tables = riemann_siegel_model.build_tables(terms)
     smooth = np.exp(tables.log_n).round().astype(int)
     primes = np.exp(tables.log_p).round().astype(int)
-    large = [p * m for p in primes[tables.small :] for m in range(1, terms // p + 1)]
+    large = [p * m for p in primes[tables.small_primes :] for m in range(1, terms // p + 1)]
     assert sorted([*smooth, *large]) == list(range(1, terms + 1))
-    assert (smooth[tables.rest[1:]] * primes[tables.prime[1:]] == smooth[1:]).all()
-    assert smooth[: tables.root].tolist() == list(range(1, tables.root + 1))
+    assert (smooth[tables.cofactor[1:]] * primes[tables.largest_prime[1:]] == smooth[1:]).all()
+    assert smooth[: tables.sqrt_terms].tolist() == list(range(1, tables.sqrt_terms + 1))
 
 
 @pytest.mark.parametrize("later", [0.0, 1.0, 1e300])
@@ -124,17 +304,17 @@ def test_later_spacings_change_nothing(stretches, solved, later):
     assert np.array_equal(solver.follow(changed, height[0])[:70], solved[0, :70])
 
 
-def test_one_by_one_is_all_at_once(stretches, solved):
-    follower = Follower(stretches[1][0], 90)
-    found = [follower.push(stretches[0][0, t : t + 1]) for t in range(90)]
+def test_appending_one_by_one_equals_appending_all(stretches, solved):
+    sequential = SequentialSolver(stretches[1][0], 90)
+    found = [sequential.append(stretches[0][0, t : t + 1]) for t in range(90)]
     assert np.array_equal(np.concatenate(found), solved[0, :90])
 
 
-def test_a_follower_has_its_room():
-    follower = Follower(1e4, 10)
-    follower.push(np.ones(8))
+def test_no_more_is_appended_than_the_capacity():
+    sequential = SequentialSolver(1e4, 10)
+    sequential.append(np.ones(8))
     with pytest.raises(ValueError, match="room is left for 2"):
-        follower.push(np.ones(3))
+        sequential.append(np.ones(3))
 
 
 def test_real_zeros_are_solved(stretches, solved):
@@ -236,7 +416,7 @@ def test_saved_forecasts_that_mean_nothing_are_refused(
 @pytest.mark.parametrize("height", [np.nan, -1.0, 99.0, 1.1e10, np.inf])
 def test_heights_out_of_range_are_refused(height):
     with pytest.raises(ZetaError, match="100 to 1e\\+10"):
-        Follower(height, 10)
+        SequentialSolver(height, 10)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -268,7 +448,7 @@ def test_strange_spacings_do_no_harm(height, name):
 
 
 def test_great_heights_do_no_harm(stretches):
-    sane(solver.follow(stretches[0][0, :6], solver.HIGHEST))
+    sane(solver.follow(stretches[0][0, :6], riemann_siegel_model.MAX_HEIGHT))
 
 
 @settings(max_examples=25)

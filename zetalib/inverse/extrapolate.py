@@ -18,21 +18,24 @@ import math
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from zetalib.inverse.simd import WIDTH, every, get, put
-from zetalib.inverse.solver import (
+from zetalib.inverse.least_squares import fit_cached
+from zetalib.inverse.riemann_siegel_model import (
+    COUNT,
     KERNEL,
-    LEVELS,
-    LONGEST,
-    LOST,
-    Floats,
-    Follower,
     State,
-    Sums,
-    _height,
-    _turn,
-    fit_alone,
-    next_alone,
-    start_alone,
+    Tables,
+    cos_sin,
+    evaluate_height,
+)
+from zetalib.inverse.simd import WIDTH, broadcast, load, store
+from zetalib.inverse.solver import (
+    MAX_SPACING,
+    NO_ROOT,
+    NOISE_LEVELS,
+    Floats,
+    SequentialSolver,
+    find_next_zero_cached,
+    initialize_cached,
 )
 from zetalib.kernels import cached
 
@@ -46,72 +49,72 @@ STEPS = (0.05, 3.5)  # forecasts of a spacing lie in between
 WORSE = 1.5  # misfit over that of the solution followed, from which a context is followed anew
 
 
-def solved(spacing: Floats, height: float, misfit: float) -> Follower:
-    """A context, shape (T,), solved at its end: as :meth:`Follower.push` leaves it, in a tenth of
-    the time.
+def solved(spacing: Floats, height: float, misfit: float) -> SequentialSolver:
+    """A context, shape (T,), solved at its end: as :meth:`SequentialSolver.append` leaves it, in a
+    tenth of the time.
 
     Parameters
     ----------
     misfit : that at the end of following the context; where the direct way ends in another,
         worse solution, it is followed indeed
     """
-    follower = Follower(height, len(spacing))
+    follower = SequentialSolver(height, len(spacing))
     state, tables, n = follower.state, follower.tables, len(spacing) + 1
-    state.u[0, 1:n] = np.clip(spacing, 0, LONGEST).cumsum()
-    state.constants[2] = n
+    state.u[0, 1:n] = np.clip(spacing, 0, MAX_SPACING).cumsum()
+    state.scalars[COUNT] = n
     lag = (np.arange(n) - state.u[0, :n]).mean()
-    state.centre[2 * len(tables.log_p)] = math.pi * (lag - 0.5)  # S is zero on average
-    x = start_alone(0, n, tables, state)
-    for level in LEVELS:
-        x, found = fit_alone(x, 0, n, level, False, tables, state)
+    state.prior_mean[tables.theta0] = math.pi * (lag - 0.5)  # S is zero on average
+    x = initialize_cached(0, n, tables, state)
+    for level in NOISE_LEVELS:
+        x, found = fit_cached(x, 0, n, level, False, tables, state)
     if found > WORSE * misfit:
-        follower = Follower(height, len(spacing))
-        follower.push(spacing)
+        follower = SequentialSolver(height, len(spacing))
+        follower.append(spacing)
         return follower
-    state.x[:], follower.misfit, follower.left = x, found, 0
+    state.x[:], follower.misfit, follower.room = x, found, 0
     return follower
 
 
 @cached(**KERNEL)
-def _sum(u: Floats, tables: Sums, state: State) -> Floats:
+def _sum(u: Floats, tables: Tables, state: State) -> Floats:
     """S at places u, a whole number of eights of them, shape (1, U)."""
     x, primes = state.x, len(tables.log_p)
     found = np.empty_like(u)
     for block in range(0, u.shape[1], WIDTH):
-        turns = _height(get(u, 0, block), x[2 * primes + 1], state)[0] * (-0.5 / math.pi)
-        s = every(0.0)
+        turns = evaluate_height(load(u, 0, block), x[tables.scale], state)[0] * (-0.5 / math.pi)
+        s = broadcast(0.0)
         for p in range(primes):
-            co, si = _turn(turns * tables.log_p[p])
-            size = tables.size[p]
+            co, si = cos_sin(turns * tables.log_p[p])
+            size = tables.amplitude[p]
             re = co * (size * x[p]) - si * (size * x[primes + p])
             im = co * (size * x[primes + p]) + si * (size * x[p])
             # Im of z + z^2 / 2 + z^3 / 3
             s = s + im * (1 + re + re * re - (1 / 3) * (im * im))
-        put(found, 0, block, s * (1 / math.pi))
+        store(found, 0, block, s * (1 / math.pi))
     return found
 
 
 @cached(**KERNEL)
-def _derivatives(u: Floats, tables: Sums, state: State) -> Floats:
+def _derivatives(u: Floats, tables: Tables, state: State) -> Floats:
     """Those of S + c at places u, (U,), by the unknowns of the solution: shape (U, unknowns)."""
     x, primes = state.x, len(tables.log_p)
     rows = np.zeros((len(u), len(x)))
     for j in range(len(u)):
-        h = _height(u[j], x[2 * primes + 1], state)[0]
+        h = evaluate_height(u[j], x[tables.scale], state)[0]
         for p in range(primes):
             co, si = math.cos(h * tables.log_p[p]), -math.sin(h * tables.log_p[p])
-            size = tables.size[p]
+            size = tables.amplitude[p]
             re = size * (co * x[p] - si * x[primes + p])
             im = size * (co * x[primes + p] + si * x[p])
             # e (1 + z + z^2) / pi by a: real and imaginary parts
             g0, g1 = 1 + re + re * re - im * im, im + 2 * re * im
             rows[j, p] = size * (co * g1 + si * g0) / math.pi
             rows[j, primes + p] = size * (co * g0 - si * g1) / math.pi
-        rows[j, 2 * primes] = 1 / math.pi
+        rows[j, tables.theta0] = 1 / math.pi
     return rows
 
 
-def _counted(follower: Follower, number: int) -> tuple[Floats, Floats]:
+def _counted(follower: SequentialSolver, number: int) -> tuple[Floats, Floats]:
     """Where the next `number` zeros lie, and standard deviations, by counting.
 
     The deviation is that of u + S(u) + c under the posterior's curvature. Its sum may fall where
@@ -119,8 +122,8 @@ def _counted(follower: Follower, number: int) -> tuple[Floats, Floats]:
     where it is j.
     """
     state, tables, x = follower.state, follower.tables, follower.state.x
-    n, noise = int(state.constants[2]), LEVELS[-1]
-    constant = x[2 * len(tables.log_p)] / math.pi + 0.5
+    n, noise = int(state.scalars[COUNT]), NOISE_LEVELS[-1]
+    constant = x[tables.theta0] / math.pi + 0.5
     points = math.ceil((number + 2 * AROUND) / GRID / WIDTH) * WIDTH
     grid = n - constant - AROUND + GRID * np.arange(points)
     count = grid + constant + _sum(grid[None], tables, state)[0]
@@ -131,14 +134,14 @@ def _counted(follower: Follower, number: int) -> tuple[Floats, Floats]:
 
     rows = _derivatives(place, tables, state)
     if n <= len(x):  # the factor is that of the dual form
-        wide = rows / state.prior
-        half = solve_triangular(state.lower[:n, :n], state.rows[:n] @ wide.T, lower=True)
+        wide = rows / state.prior_precision
+        half = solve_triangular(state.factor[:n, :n], state.jacobian[:n] @ wide.T, lower=True)
         left = (rows * wide).sum(1) - np.square(half).sum(0)
     else:
-        half = solve_triangular(state.lower, rows.T, lower=True)
+        half = solve_triangular(state.factor, rows.T, lower=True)
         left = noise**2 * np.square(half).sum(0)
     off = max(follower.misfit / n, 1.0)
-    return place, np.minimum(np.sqrt(off * np.maximum(left, 0) + BLUR**2), LOST[1])
+    return place, np.minimum(np.sqrt(off * np.maximum(left, 0) + BLUR**2), NO_ROOT[1])
 
 
 def ahead(spacing: Floats, height: float, misfit: float, number: int) -> Floats:
@@ -150,12 +153,14 @@ def ahead(spacing: Floats, height: float, misfit: float, number: int) -> Floats:
     """
     follower = solved(spacing, height, misfit)
     state = follower.state
-    n = int(state.constants[2])
+    n = int(state.scalars[COUNT])
     origin = state.u[0, n - 1]
     found = np.stack(_counted(follower, number), 1)
     found[:, 0] -= origin
     for j in range(number):
-        step = next_alone(state.x, follower.misfit, 0, n, LEVELS[-1], follower.tables, state)
+        step = find_next_zero_cached(
+            state.x, follower.misfit, 0, n, NOISE_LEVELS[-1], follower.tables, state
+        )
         place = state.u[0, n - 1] + step[0] - origin
         if step[1] > DOUBT or abs(place - found[j, 0]) > APART:
             break

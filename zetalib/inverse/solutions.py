@@ -28,7 +28,7 @@ class Solution(NamedTuple):
     Attributes
     ----------
     fine, fine_sd : mean and standard deviation (Laplace) with all steps of the noise taken
-    middle, middle_sd : with the noise at :data:`zetalib.inverse.solver.MIDDLE`
+    middle, middle_sd : with the noise at :data:`zetalib.inverse.solver.MIDDLE_LEVEL`
     coarse, coarse_sd : with the noise at its first level
     misfit : squared residuals over their variances, and the prior's part
     """
@@ -155,7 +155,7 @@ class Extrapolation:
 
     def step(self, spacing: Floats) -> None:
         """Go on by one spacing each, (copies B,)."""
-        self._place += np.clip(spacing, 0, solver.LONGEST)
+        self._place += np.clip(spacing, 0, solver.MAX_SPACING)
         self._steps += 1
         place, deviation = self._ahead[:, self._steps].T
         row = self._rows[:, self._end]
