@@ -1,7 +1,7 @@
 """Experiments over seeds, and the pages made of them.
 
 python -m pipeline.results run NAME ... [--size small] [--seeds 1337 42 7] [--jobs 1] [--stand-in]
-python -m pipeline.results table          # docs/results.md
+python -m pipeline.results table          # docs/runs.md
 python -m pipeline.results paradox        # docs/paradox.md and .svg
 python -m pipeline.results curves         # docs/curves.svg
 """
@@ -27,7 +27,7 @@ def main() -> None:
     run.add_argument(
         "--stand-in", action="store_true", help="score below the tail, to choose settings"
     )
-    commands.add_parser("table", help="write docs/results.md")
+    commands.add_parser("table", help="write docs/runs.md")
     paradox = commands.add_parser("paradox", help="write docs/paradox.md and docs/paradox.svg")
     paradox.add_argument(
         "--size", default=markdown_pages.PARADOX_SIZE, help=", ".join(experiments.sizes())
@@ -45,7 +45,7 @@ def main() -> None:
     elif chosen.command == "curves":
         markdown_pages.draw_curves(records, "docs/curves.svg")
     elif not getattr(chosen, "stand_in", False):
-        atomic.write_bytes("docs/results.md", markdown_pages.page(records).encode())
+        atomic.write_bytes("docs/runs.md", markdown_pages.page(records).encode())
 
 
 if __name__ == "__main__":

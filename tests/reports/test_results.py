@@ -349,7 +349,7 @@ def test_the_paradox_page_names_the_runs_it_lacks():
 
 def test_the_committed_pages_are_those_of_the_committed_records():
     records = results.read(ROOT / "metrics/results")
-    assert (ROOT / "docs/results.md").read_text() == markdown_pages.page(records)
+    assert (ROOT / "docs/runs.md").read_text() == markdown_pages.page(records)
     page = ROOT / "docs/paradox.md"
     assert not page.exists() or page.read_text() == markdown_pages.paradox(
         records, markdown_pages.PARADOX_SIZE
