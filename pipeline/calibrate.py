@@ -16,7 +16,7 @@ def main() -> None:
     cache = solutions.load_split("calibration")
     windows = window.load("data/windows", "calibration")
     found = forecasts.forecast(network, windows, cache)
-    raw = {str(level): conformal.interval(found.mixture, level) for level in c.levels}
+    raw = conformal.intervals(found.mixture, c.levels)
     calibrator = conformal.calibrate(raw, found.y, c.classes, c.step)
     samples, truth = ahead.sample_ahead(windows, network, p.evaluate, c, cache)
     calibrator = calibrator.with_ahead(samples, truth)

@@ -17,7 +17,7 @@ def main() -> None:
         )
         for split, windows in both.items()
     )
-    table, quoted = distill.distill(fit, tail, length, d)
+    table, quoted = distill.distill(fit, tail, length, d, distill.read_fronts("data/truth.json"))
     verdict = distill.pi(tail, d.known, length, d.seed)
     plot = distill.fronts(table, d.statistics[0])
     atomic.write_table("data/formulas/formulas.csv", table, distill.BLANK)

@@ -1,6 +1,8 @@
 """Stage evaluate: score the forecaster on the val tail, alone and beside its rivals."""
 
-from zetalib import atomic, params
+from functools import partial
+
+from zetalib import atomic, compute, params
 from zetalib.baselines import rollouts
 from zetalib.data import window
 from zetalib.errors import run_stage
@@ -24,16 +26,27 @@ def main() -> None:
     )
     of_rivals = rollouts.read("data/rollouts/rivals.safetensors")
     rolled = evaluate.rollouts(windows, forecaster, p.evaluate, of_rivals)
-    metrics, plots = evaluate.evaluate(found, rolled, p.evaluate)
-    metrics["coverage"], covered = coverage.report(found, windows, calibrator, p.baselines.block)
-    plots |= covered
-    metrics["ahead"] = coverage.report_ahead(
-        *ahead.sample_ahead(windows, network, p.evaluate, p.calibrate, cache), calibrator
+    samples, truth = ahead.sample_ahead(windows, network, p.evaluate, p.calibrate, cache)
+    block, raw = p.baselines.block, conformal.intervals(found.mixture, calibrator.levels)
+
+    def beside_rivals() -> evaluate.Found:
+        scores = {"network": skill.by_target(found.mixture, found.y, raw.get(str(skill.LEVEL)))}
+        count, length = windows.spacing.shape
+        metrics, law = skill.compare(scores | known, count, length, block)
+        return metrics, {"law": law}
+
+    parts: list[evaluate.Found] = compute.map_forks(
+        [
+            partial(evaluate.of_forecasts, found),
+            partial(evaluate.of_rollouts, rolled, found.y, p.evaluate),
+            beside_rivals,
+            partial(coverage.report, found, windows, calibrator, block, raw),
+        ]
     )
-    scores = {"network": skill.by_target(found.mixture, found.y)}
-    scores |= known
-    count, length = windows.spacing.shape
-    beside, plots["law"] = skill.compare(scores, count, length, p.baselines.block)
+    (scores, _), (err, _), (beside, _), (covered, _) = parts
+    metrics = scores | err | {"coverage": covered}
+    metrics["ahead"] = coverage.report_ahead(samples, truth, calibrator)
+    plots = {name: table for _, tables in parts for name, table in tables.items()}
     for name, table in plots.items():
         atomic.write_table(f"plots/{name}.csv", table, evaluate.BLANK.get(name, ()))
     evaluate.draw_forecasts(found, "plots/forecasts.svg")

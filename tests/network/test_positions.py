@@ -85,11 +85,11 @@ def test_turning_back_undoes_turning(defaults):
 
 def test_running_sum_is_the_cumulative_sum_of_what_came_before():
     x = torch.rand(3, 37, dtype=torch.float64)
-    assert torch.allclose(positions.running_sum(x), x.cumsum(1), rtol=1e-14)
+    assert torch.allclose(window.running_sum(x), x.cumsum(1), rtol=1e-14)
     x[:, 20:] = torch.nan
-    assert positions.running_sum(x)[:, :20].isfinite().all()
+    assert window.running_sum(x)[:, :20].isfinite().all()
     for n in (1, 2, 3, 4, 5):
-        assert positions.running_sum(torch.ones(1, n)).tolist() == [list(range(1, n + 1))]
+        assert window.running_sum(torch.ones(1, n)).tolist() == [list(range(1, n + 1))]
 
 
 def test_offsets_are_heights_above_the_first_zero():
@@ -97,7 +97,7 @@ def test_offsets_are_heights_above_the_first_zero():
     gamma = 1_131_944.47 + np.array([0, 0.31, 0.9, 1.2, 2.0])
     spacing = np.diff(gamma) * np.log(gamma[:-1] / (2 * np.pi)) / (2 * np.pi)
     height = window.rounded_height(torch.tensor(gamma[:1]))
-    found = positions.height_offsets(torch.from_numpy(spacing)[None], height)
+    found = window.height_offsets(torch.from_numpy(spacing)[None], height)
     assert height.item() == 1_130_000
     assert found[0].numpy() == pytest.approx(gamma[1:] - gamma[0], rel=2e-4)
 

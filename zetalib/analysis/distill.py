@@ -16,16 +16,18 @@ network that solves the zeros is another function before and after it has.
 
 from __future__ import annotations
 
+import ast
 import itertools
 import json
 import math
+import operator
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -34,13 +36,11 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 from threadpoolctl import threadpool_limits
 
-from zetalib import compute, params
+from zetalib import atomic, compute, params
 from zetalib.analysis import claims
-from zetalib.data.window import Windows, density
+from zetalib.data.window import Windows, density, height_offsets
 from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
-from zetalib.forecasting.forecasts import Forecasts
-from zetalib.network.positions import height_offsets
 from zetalib.params import Distill
 from zetalib.scoring import bootstrap, skill
 from zetalib.theory.primes import first_primes
@@ -65,7 +65,7 @@ class Targets:
     known, window : shape (m,)
         Spacings of the window known; the number of the window.
     y : shape (m,), true spacings
-    mixture : shape (m, K), the forecasts
+    mixture : shape (m, K), the forecasts; None where formulas are of the truth alone
     lags : shape (m, most), the last spacings, latest first; 1 where fewer are known
     sums : shape (m, 2 P), :func:`prime_sums`
     """
@@ -73,7 +73,7 @@ class Targets:
     known: Ints
     window: Ints
     y: Floats
-    mixture: Mixture
+    mixture: Mixture | None
     lags: Floats
     sums: Floats
 
@@ -85,10 +85,17 @@ class Targets:
             self.known[rows],
             self.window[rows],
             self.y[rows],
-            self.mixture[rows],
+            None if self.mixture is None else self.mixture[rows],
             self.lags[rows],
             self.sums[rows],
         )
+
+    @property
+    def forecasts(self) -> Mixture:
+        """`mixture`, which must be there."""
+        if self.mixture is None:
+            raise ValueError("targets without forecasts")
+        return self.mixture
 
     def features(self, kind: str, p: Distill) -> tuple[list[str], Floats]:
         """Names and values, (m, f), of a set of features.
@@ -145,8 +152,17 @@ def prime_sums(windows: Windows, number: int) -> Floats:
     return np.stack(found, -1)[:, 1:]
 
 
-def targets(forecasts: Forecasts, windows: Windows, p: Distill) -> Targets:
-    """The targets of a split with their features.
+class Forecasts(Protocol):
+    """True spacings (m,) and the forecasts made of them (:mod:`zetalib.forecasting.forecasts`)."""
+
+    @property
+    def y(self) -> Floats: ...
+    @property
+    def mixture(self) -> Mixture: ...
+
+
+def targets(forecasts: Forecasts | None, windows: Windows, p: Distill) -> Targets:
+    """The targets of a split with their features; with forecasts, if there are any.
 
     Raises
     ------
@@ -154,17 +170,18 @@ def targets(forecasts: Forecasts, windows: Windows, p: Distill) -> Targets:
         If the forecasts are not of these windows.
     """
     count, length = windows.spacing.shape
-    if not np.array_equal(forecasts.y, windows.spacing[:, 1:].numpy().ravel()):
+    y = windows.spacing[:, 1:].numpy().ravel()
+    if forecasts is not None and not np.array_equal(forecasts.y, y):
         problem = "the forecasts are not of the targets of data/windows"
         raise ZetaError("data/forecasts", problem, "Run `dvc repro`.")
     most = max(p.lags, p.max_length, 2 * p.primes + 1)
     return Targets(
         bootstrap.position(count, length),
         np.repeat(np.arange(count), length - 1),
-        forecasts.y,
-        forecasts.mixture,
+        y,
+        None if forecasts is None else forecasts.mixture,
         last_spacings(windows, most).reshape(-1, most),
-        prime_sums(windows, p.primes).reshape(len(forecasts.y), -1),
+        prime_sums(windows, p.primes).reshape(len(y), -1),
     )
 
 
@@ -360,6 +377,47 @@ def parse(text: str, names: Sequence[str]) -> Formula:
     return Formula(expression, tuple(names), np.array(values))
 
 
+def read_form(form: str, names: Sequence[str], constants: Sequence[float]) -> Formula:
+    """A formula from the text of its expression in features and k1, k2, ...
+
+    Arithmetic, powers and sqrt, exp, log alone are read: no text of a file is run as code.
+
+    Raises
+    ------
+    ValueError
+        If the text holds anything else, or other names.
+    """
+    given = {str(s): s for s in [*symbols(names), *_constants(len(constants))]}
+    operations: dict[type, Callable[[Any, Any], Any]] = {
+        ast.Add: operator.add,
+        ast.Sub: operator.sub,
+        ast.Mult: operator.mul,
+        ast.Div: operator.truediv,
+        ast.Pow: operator.pow,
+    }
+    functions = {"sqrt": sympy.sqrt, "exp": sympy.exp, "log": sympy.log, "Abs": sympy.Abs}
+
+    def read(node: ast.expr) -> Any:
+        match node:
+            case ast.BinOp(left, op, right) if type(op) in operations:
+                return operations[type(op)](read(left), read(right))
+            case ast.UnaryOp(ast.USub(), operand):
+                return -read(operand)
+            case ast.Call(ast.Name(name), [argument], []) if name in functions:
+                return functions[name](read(argument))
+            case ast.Name(name) if name in given:
+                return given[name]
+            case ast.Constant(value) if type(value) in (int, float):
+                return sympy.sympify(value)
+        raise ValueError(f"{ast.unparse(node)!r} is no part of a formula")
+
+    try:
+        expression = read(ast.parse(form, mode="eval").body)
+    except (SyntaxError, RecursionError) as error:
+        raise ValueError(f"{form[:60]!r} is no formula ({error})") from None
+    return Formula(sympy.sympify(expression), tuple(names), np.array(constants, dtype=np.float64))
+
+
 def linear(names: Sequence[str]) -> Formula:
     """k1 + k2 s1 + ...: least squares as a formula. A search that misses it shows it."""
     k = _constants(len(names) + 1)
@@ -468,10 +526,45 @@ class Task:
     level: float | None
 
 
+class Front(NamedTuple):
+    """Formulas of a task with their constants fitted, and AR of as many terms, by terms."""
+
+    formulas: list[Formula]
+    rivals: dict[int, Formula]
+
+
+def fit_front(
+    x: Floats, y: Floats, q: float | None, lags: Floats, texts: Sequence[str], names: Sequence[str]
+) -> Front:
+    """Fit what a search found, and least squares; keep what nothing simpler does better.
+
+    Parameters
+    ----------
+    x : shape (m, f), features by `names`
+    y : shape (m,)
+    q : level of the pinball loss, None for least squares
+    lags : shape (m, most)
+        The last spacings, for AR of as many terms as a formula has, fitted by the same loss.
+    texts : formulas as a search wrote them
+    """
+    candidates = [*(parse(text, names) for text in texts), linear(names)]
+    table, formulas = pareto(candidates, x, y, q)
+    counts = sorted(set(table["terms"].tolist()))
+    rivals = {n: fitted(linear(lag_names(n)), lags[:, :n], y, q) for n in counts}
+    return Front(formulas, rivals)
+
+
 def pareto(
-    formulas: Sequence[Formula], x: Floats, y: Floats, q: float | None = None
+    formulas: Sequence[Formula],
+    x: Floats,
+    y: Floats,
+    q: float | None = None,
+    *,
+    fit: bool = True,
 ) -> tuple[pd.DataFrame, list[Formula]]:
     """The Pareto table, simplest first, and its formulas with their constants fitted.
+
+    With `fit` False they are as given.
 
     Columns: complexity, terms, loss (mean square, or pinball for a quantile), score, formula. Only
     formulas that are finite on all rows and better than every simpler one stay. `score` is the
@@ -479,7 +572,7 @@ def pareto(
     """
     rows = []
     for formula in formulas:
-        best = fitted(formula, x, y, q)
+        best = fitted(formula, x, y, q) if fit else formula
         loss = float(losses(best(x), y, q).mean())
         if np.isfinite(loss):
             rows.append((best.complexity(), loss, best))
@@ -542,20 +635,17 @@ def scores(formula: Formula, task: Task) -> dict[str, float | None]:
     }
 
 
-def tabulate(
-    task: Task, lags: Task, texts: Sequence[str], names: Sequence[str]
-) -> tuple[pd.DataFrame, list[Formula]]:
+def tabulate(task: Task, lags: Task, front: Front) -> tuple[pd.DataFrame, list[Formula]]:
     """The Pareto table of a task with its scores on the tail, and its formulas.
 
     `lags` is the same task with the last spacings for features: AR of as many terms as a formula
-    has, fitted by the same loss on the same rows, stands beside it as `ar_...`.
+    has stands beside it as `ar_...`.
     """
-    candidates = [*(parse(text, names) for text in texts), linear(names)]
-    table, formulas = pareto(candidates, task.x, task.y, task.q)
+    table, formulas = pareto(front.formulas, task.x, task.y, task.q, fit=False)
     beside = {}
     for terms in sorted(set(table["terms"])):
         own = replace(lags, x=lags.x[:, :terms], tail=lags.tail[:, :terms])
-        beside[terms] = scores(fitted(linear(lag_names(terms)), own.x, own.y, own.q), own)
+        beside[terms] = scores(front.rivals[terms], own)
     found = pd.DataFrame([scores(f, task) for f in formulas])
     rival = pd.DataFrame([beside[terms] for terms in table["terms"]]).add_prefix("ar_")
     table = pd.concat([table, found, rival], axis=1)
@@ -563,10 +653,65 @@ def tabulate(
     return table, formulas
 
 
+Key = tuple[str, str, str]  # of a task of the truth: spacings known, features, statistic
+Fronts = dict[Key, Front]
+
+
+def _level(statistic: str) -> float | None:
+    return None if statistic == "mean" else float(statistic[1:])
+
+
+def _sampled(fit: Targets, length: int, p: Distill) -> dict[str, Targets]:
+    """The targets that formulas are fitted on, by class of spacings known."""
+    rng, found = np.random.default_rng(p.seed), {}
+    for known, (low, high) in classes(p.known, length).items():
+        rows = np.flatnonzero((fit.known >= low) & (fit.known <= high))
+        found[known] = fit[np.sort(rng.permutation(rows)[: p.samples])]
+    return found
+
+
+def fronts_of_truth(fit: Targets, length: int, p: Distill) -> Fronts:
+    """Formulas for the true spacings: nothing of a network is in them.
+
+    The structures are those found for the mean; a quantile's constants are of least pinball loss.
+    """
+    if "truth" not in p.targets:
+        return {}
+    with threadpool_limits(1, "blas"):  # as many threads as there are add in another order
+        return _fronts_of_truth(fit, length, p)
+
+
+def _fronts_of_truth(fit: Targets, length: int, p: Distill) -> Fronts:
+    backend, given = choose_backend(p), {}
+    for known, here in _sampled(fit, length, p).items():
+        for features in p.features:
+            names, x = here.features(features, p)
+            check_finite([*names, "y"], np.column_stack([x, here.y]), "calibration")
+            given[known, features] = names, x, here
+    searches = [partial(SEARCHES[backend], x, here.y, n, p) for n, x, here in given.values()]
+    texts = _searched(searches, backend)
+    keys = [(*key, name) for key in given for name in p.statistics]
+    calls = []
+    for text, (names, x, here) in zip(texts, given.values(), strict=True):
+        for name in p.statistics:
+            calls.append(partial(fit_front, x, here.y, _level(name), here.lags, text, names))
+    found = compute.map_forks(calls, "formulas for the truth")
+    return dict(zip(keys, found, strict=True))
+
+
+def _searched(searches: Sequence[Callable[[], list[str]]], backend: str) -> list[list[str]]:
+    # Julia starts once a process, and that takes longer than a search.
+    return compute.map_forks(searches, "searches for formulas", forks=backend != "pysr")
+
+
 def distill(
-    fit: Targets, tail: Targets, length: int, p: Distill
+    fit: Targets, tail: Targets, length: int, p: Distill, truth: Fronts | None = None
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Search and fit on some targets of `fit`, score every formula on `tail`.
+
+    Parameters
+    ----------
+    truth : :func:`fronts_of_truth` of the same, where they are made already
 
     Returns
     -------
@@ -577,22 +722,20 @@ def distill(
         `constants` with intervals, whether they are `identified`; `by_known`: `r2_model` and
         `r2_true` of targets by spacings known.
     """
+    truth = fronts_of_truth(fit, length, p) if truth is None else truth
     with threadpool_limits(1, "blas"):  # as many threads as there are add in another order
-        return _distill(fit, tail, length, p)
+        return _distill(fit, tail, length, p, truth)
 
 
 def _distill(
-    fit: Targets, tail: Targets, length: int, p: Distill
+    fit: Targets, tail: Targets, length: int, p: Distill, truth: Fronts
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    backend, rng = choose_backend(p), np.random.default_rng(p.seed)
-    search = SEARCHES[backend]
-    kinds: list[_Kind] = []
-    for known, (low, high) in classes(p.known, length).items():
-        rows = np.flatnonzero((fit.known >= low) & (fit.known <= high))
-        here = fit[np.sort(rng.permutation(rows)[: p.samples])]
+    backend, kinds = choose_backend(p), []
+    for known, here in _sampled(fit, length, p).items():
+        low, high = classes(p.known, length)[known]
         above = tail[(tail.known >= low) & (tail.known <= high)]
-        told = {name: statistic(here.mixture, name) for name in p.statistics}
-        seen = {name: statistic(above.mixture, name) for name in p.statistics}
+        told = {name: statistic(here.forecasts, name) for name in p.statistics}
+        seen = {name: statistic(above.forecasts, name) for name in p.statistics}
         for split, columns in (("calibration", {**told, "y": here.y}), ("val", seen)):
             check_finite([*columns], np.column_stack([*columns.values()]), split)
         for features in p.features:
@@ -600,18 +743,16 @@ def _distill(
             check_finite(names, x, "calibration")
             check_finite(names, z, "val")
             kinds.append(_Kind(known, features, here, above, names, x, z, told, seen))
-    searches = [(kind, "truth") for kind in kinds if "truth" in p.targets]
-    searches += [(k, name) for k in kinds for name in p.statistics if "model" in p.targets]
-    calls = [partial(search, k.x, k.of(name), k.names, p) for k, name in searches]
-    # Julia starts once a process, and that takes longer than a search.
-    found = compute.map_forks(calls, "searches for formulas", forks=backend != "pysr")
-    texts = {(id(k), name): text for (k, name), text in zip(searches, found, strict=True)}
+    of_model = [(k, name) for k in kinds for name in p.statistics if "model" in p.targets]
+    searches = [partial(SEARCHES[backend], k.x, k.told[n], k.names, p) for k, n in of_model]
+    found = _searched(searches, backend)
+    texts = {(k.known, k.features, n): t for (k, n), t in zip(of_model, found, strict=True)}
     tasks = [
-        (kind, target, name, texts[id(kind), "truth" if target == "truth" else name])
+        (kind, target, name, truth[key] if target == "truth" else texts[key])
         for known in classes(p.known, length)
         for target, name in itertools.product(p.targets, p.statistics)
         for kind in kinds
-        if kind.known == known
+        if (key := (kind.known, kind.features, name))[0] == known
     ]
     both = compute.map_forks([partial(_tabulated, *t, p) for t in tasks], "tables of formulas")
     return pd.concat([frame for frame, _ in both], ignore_index=True), [row for _, row in both]
@@ -631,25 +772,70 @@ class _Kind:
     told: dict[str, Floats]  # the network's statistics of `here`
     seen: dict[str, Floats]  # and of `above`
 
-    def of(self, name: str) -> Floats:
-        """What a formula is searched for: the truth, or one of the network's statistics."""
-        return self.here.y if name == "truth" else self.told[name]
-
 
 def _tabulated(
-    kind: _Kind, target: str, name: str, texts: Sequence[str], p: Distill
+    kind: _Kind, target: str, name: str, given: Front | list[str], p: Distill
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The table of one task and its chosen formula."""
-    here, above = kind.here, kind.above
-    level = None if name == "mean" else float(name[1:])
+    """The table of one task and its chosen formula, from its front or what a search found."""
+    here, above, level = kind.here, kind.above, _level(name)
     y, q = (kind.told[name], None) if target == "model" else (here.y, level)
+    front = given
+    if not isinstance(front, Front):
+        front = fit_front(kind.x, y, q, here.lags, front, kind.names)
     task = Task(kind.x, y, q, here.y, here.window, kind.z, kind.seen[name], above.y, level)
-    lags = replace(task, x=here.lags, tail=above.lags)
-    table, formulas = tabulate(task, lags, texts, kind.names)
+    table, formulas = tabulate(task, replace(task, x=here.lags, tail=above.lags), front)
     key = {"target": target, "statistic": name, "features": kind.features, "known": kind.known}
     row = int(np.flatnonzero(table["chosen"])[0])
     quoted = key | _quote(formulas[row], table.iloc[row], task, above.known, p)
     return table.assign(**key)[[*key, *table.columns]], quoted
+
+
+def write_fronts(path: str | Path, fronts: Fronts) -> None:
+    """Keep fronts for :func:`read_fronts`."""
+    rows = [
+        {
+            **dict(zip(("known", "features", "statistic"), key, strict=True)),
+            "formulas": [
+                {
+                    "names": list(f.names),
+                    "form": str(f.expression),
+                    "constants": f.constants.tolist(),
+                }
+                for f in front.formulas
+            ],
+            "rivals": {str(terms): f.constants.tolist() for terms, f in front.rivals.items()},
+        }
+        for key, front in fronts.items()
+    ]
+    atomic.write_json(path, rows)
+
+
+def read_fronts(path: str | Path) -> Fronts:
+    """Fronts from their file; nothing of it is run as code.
+
+    Raises
+    ------
+    ZetaError
+        If the file is missing, damaged or of another form.
+    """
+    try:
+        rows = json.loads(Path(path).read_bytes())
+        return {
+            (str(row["known"]), str(row["features"]), str(row["statistic"])): Front(
+                [read_form(f["form"], f["names"], f["constants"]) for f in row["formulas"]],
+                {
+                    int(terms): replace(
+                        linear(lag_names(int(terms))),
+                        constants=np.array(constants, dtype=np.float64),
+                    )
+                    for terms, constants in row["rivals"].items()
+                },
+            )
+            for row in rows
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problem = f"not a file of formulas ({' '.join(str(error).split())})"
+        raise ZetaError(path, problem, "Run `dvc repro -f truth`.") from None
 
 
 def _quote(
@@ -690,7 +876,7 @@ def pi(tail: Targets, known: Sequence[int], length: int, seed: int) -> dict[str,
         those of each class of spacings known) and rule; `claims`, settled together, by name.
     """
     rows = tail[tail.known >= 3]
-    x, mean = rows.lags[:, :3], rows.mixture.mean()
+    x, mean = rows.lags[:, :3], rows.forecasts.mean()
     settled = claims.settle(
         [
             claims.is_pi(x, rows.y, "true spacings", seed),

@@ -37,12 +37,12 @@ from zetalib.analysis import claims, late_targets, slots
 from zetalib.analysis.claims import Claim
 from zetalib.baselines import explicit_formula
 from zetalib.baselines.autoregression import Rival
-from zetalib.data.window import Windows, density
+from zetalib.data.window import Windows, density, height_offsets
 from zetalib.inverse.solutions import Solution, SolutionCache
 from zetalib.network.attention import Block
 from zetalib.network.memory import Intervention
 from zetalib.network.model import Solve, SpacingMDN, Trace, solver_of
-from zetalib.network.positions import RESOLUTION, height_offsets, rotate
+from zetalib.network.positions import RESOLUTION, rotate
 from zetalib.theory.primes import prime_powers
 
 Floats = NDArray[np.float64]

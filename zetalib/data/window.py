@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from zetalib import atomic, shares
@@ -92,6 +93,36 @@ def targets(windows: Windows) -> Floats:
 def density(height: torch.Tensor) -> torch.Tensor:
     """Zeros a unit of height at `height`: log(T/2 pi)/(2 pi), T at least that of the first zero."""
     return torch.log(height.clamp(min=FIRST_ZERO) / (2 * torch.pi)) / (2 * torch.pi)
+
+
+def running_sum(x: torch.Tensor) -> torch.Tensor:
+    """Cumulative sum along dimension 1, by doubling.
+
+    Deterministic on every device (`torch.cumsum` is not on CUDA), and entry j has nothing of later
+    ones in it, not even times zero.
+    """
+    step = 1
+    while step < x.shape[1]:
+        x = x + F.pad(x[:, :-step], (step, 0))
+        step *= 2
+    return x
+
+
+def height_offsets(spacing: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
+    """tau: how far above the window's first zero each spacing ends.
+
+    Parameters
+    ----------
+    spacing : shape (B, T), in mean spacings
+    height : shape (B,)
+        Rounded height of the window's first zero.
+
+    Returns
+    -------
+    float64 tensor, shape (B, T), in units of height
+        Entry j depends on spacings 0 ... j only.
+    """
+    return running_sum(spacing.double()) / density(height.double())[:, None]
 
 
 def rounded_height(height: torch.Tensor) -> torch.Tensor:

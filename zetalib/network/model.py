@@ -28,11 +28,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from zetalib import atomic, params
+from zetalib.data.window import height_offsets
 from zetalib.errors import ZetaError
 from zetalib.inverse.solutions import Solution, SolutionCache
 from zetalib.network.attention import Block, KVCache, Mixing
 from zetalib.network.memory import Intervention, Link, Memory, Statistics
-from zetalib.network.positions import Rotary, height_offsets, log_height
+from zetalib.network.positions import Rotary, log_height
 
 FEATURES = 11  # of a solution, read by a token
 SCALE = 0.41  # std of spacings: inputs reach the network at unit scale

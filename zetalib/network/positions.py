@@ -16,11 +16,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zetalib import params
-from zetalib.data.window import density
 from zetalib.theory.primes import first_primes
 
 LADDER = (6.0, 0.02)  # radians a unit of height: the pairs that have no prime
@@ -55,36 +53,6 @@ def arithmetic_frequencies(config: params.Model) -> Tensor:
     top, bottom = (math.log10(end) for end in LADDER)
     ladder = torch.logspace(top, bottom, rungs, dtype=torch.float64)
     return torch.cat([first, ladder]).reshape(pairs, config.heads).T.contiguous()
-
-
-def running_sum(x: Tensor) -> Tensor:
-    """Cumulative sum along dimension 1, by doubling.
-
-    Deterministic on every device (`torch.cumsum` is not on CUDA), and entry j has nothing of later
-    ones in it, not even times zero.
-    """
-    step = 1
-    while step < x.shape[1]:
-        x = x + F.pad(x[:, :-step], (step, 0))
-        step *= 2
-    return x
-
-
-def height_offsets(spacing: Tensor, height: Tensor) -> Tensor:
-    """tau: how far above the window's first zero each spacing ends.
-
-    Parameters
-    ----------
-    spacing : shape (B, T), in mean spacings
-    height : shape (B,)
-        Rounded height of the window's first zero.
-
-    Returns
-    -------
-    float64 tensor, shape (B, T), in units of height
-        Entry j depends on spacings 0 ... j only.
-    """
-    return running_sum(spacing.double()) / density(height.double())[:, None]
 
 
 def log_height(height: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from zetalib import shares
+from zetalib import compute, shares
 from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
 
@@ -127,6 +127,15 @@ def interval(mixture: Mixture, level: float) -> Interval:
     """Central interval of nominal coverage `level`: lower and upper ends, shape (m,)."""
     tail = (1 - level) / 2
     return mixture.quantile(tail), mixture.quantile(1 - tail)
+
+
+def intervals(mixture: Mixture, levels: Iterable[str | float]) -> dict[str, Interval]:
+    """:func:`interval` at each of some levels, by level as a string; a quantile a core."""
+    names = [str(level) for level in levels]
+    tails = [(1 - float(name)) / 2 for name in names]
+    calls = [(q,) for tail in tails for q in (tail, 1 - tail)]
+    ends = compute.map_threads(calls, mixture.quantile)
+    return dict(zip(names, zip(ends[::2], ends[1::2], strict=True), strict=True))
 
 
 def order_statistic(scores: Floats, level: float) -> float:

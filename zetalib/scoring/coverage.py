@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,19 @@ from zetalib.data.window import Windows
 from zetalib.errors import ZetaError
 from zetalib.forecasting.forecasts import Forecasts
 from zetalib.scoring import bootstrap, conformal, skill
-from zetalib.scoring.conformal import Calibrator
+from zetalib.scoring.conformal import Calibrator, Interval
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
 def report(
-    forecasts: Forecasts, windows: Windows, calibrator: Calibrator, block: int, classes: int = 20
+    forecasts: Forecasts,
+    windows: Windows,
+    calibrator: Calibrator,
+    block: int,
+    raw_intervals: Mapping[str, Interval] = MappingProxyType({}),
+    classes: int = 20,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Coverage of the intervals of one split, always with their width.
 
@@ -28,6 +35,7 @@ def report(
     forecasts : Forecasts
         Of the targets of `windows`.
     block : windows in a block of the bootstrap
+    raw_intervals : of the forecasts, by level, as far as they are known
     classes : of predicted width in the plot
 
     Returns
@@ -47,7 +55,7 @@ def report(
     metrics: dict[str, Any] = {}
     overall, by_class = [], []
     for level in calibrator.levels:
-        raw = conformal.interval(forecasts.mixture, float(level))
+        raw = raw_intervals.get(level) or conformal.interval(forecasts.mixture, float(level))
         kinds = calibrator.intervals(raw, y, level)
         covered = {kind: conformal.coverage_and_width(ends, y) for kind, ends in kinds.items()}
         predicted = raw[1] - raw[0]

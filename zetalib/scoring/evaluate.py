@@ -26,11 +26,10 @@ Floats = NDArray[np.float64]
 BLANK = {"statistics": ["error"]}  # columns of plots that may be: theory has no error
 
 
-def evaluate(
-    forecasts: Forecasts,
-    rolled: list[Rollouts],
-    p: params.Evaluate,
-) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+Found = tuple[dict[str, Any], dict[str, pd.DataFrame]]  # metrics; plots, one CSV each
+
+
+def evaluate(forecasts: Forecasts, rolled: list[Rollouts], p: params.Evaluate) -> Found:
     """Metrics and plot tables of one model on one split.
 
     Parameters
@@ -41,18 +40,43 @@ def evaluate(
 
     Returns
     -------
-    metrics : dict
-        :func:`zetalib.scoring.score.scores`; `err` and `err_sampled`, Err@h by horizon after the
-        first of the contexts; `rollout`, :func:`rollout_table` by context, and `kept`, what sampled
-        trajectories keep of the statistics (:func:`zetalib.scoring.trajectories.departures`);
-        `constant`: MAE and Err@h of always saying 1, the yardstick of Err@h.
-    plots : dict of DataFrame
-        pit, reliability, density, rollout, statistics: one CSV each.
+    metrics, plots : those of :func:`of_forecasts` and :func:`of_rollouts`
+    """
+    first, second = of_forecasts(forecasts), of_rollouts(rolled, forecasts.y, p)
+    return first[0] | second[0], first[1] | second[1]
+
+
+def of_forecasts(forecasts: Forecasts) -> Found:
+    """Score forecasts of the next spacing.
+
+    Returns
+    -------
+    metrics : :func:`zetalib.scoring.score.scores`
+    plots : pit, reliability, density
     """
     y, mixture = forecasts.y, forecasts.mixture
+    plots = {
+        "pit": score.pit_histogram(mixture.cdf(y)),
+        "reliability": score.reliability(mixture, y),
+        "density": score.spacing_density(mixture, y),
+    }
+    return score.scores(mixture, y), plots
+
+
+def of_rollouts(rolled: list[Rollouts], y: Floats, p: params.Evaluate) -> Found:
+    """Score rollouts; `y`, shape (m,), are the split's targets.
+
+    Returns
+    -------
+    metrics : dict
+        `err` and `err_sampled`, Err@h by horizon after the first of the contexts; `rollout`,
+        :func:`rollout_table` by context, and `kept`, what sampled trajectories keep of the
+        statistics (:func:`zetalib.scoring.trajectories.departures`); `constant`: MAE and Err@h of
+        always saying 1, the yardstick of Err@h.
+    plots : rollout, statistics
+    """
     first, last = rolled[0], rolled[-1]
-    metrics: dict[str, Any] = score.scores(mixture, y)
-    metrics |= flat(first, p)
+    metrics: dict[str, Any] = flat(first, p)
     metrics["rollout"] = {str(r.context): rollout_table(r, p) for r in rolled}
     kept = trajectories.statistics(last.predicted["sample fed back"], last.futures)
     metrics["kept"] = trajectories.departures(kept)
@@ -61,14 +85,8 @@ def evaluate(
         "err": at_horizons(first.errors("always 1").mean(0), p),
     }
     steps = np.arange(1, max(p.horizons) + 1).astype(np.float64)
-    plots = {
-        "pit": score.pit_histogram(mixture.cdf(y)),
-        "reliability": score.reliability(mixture, y),
-        "density": score.spacing_density(mixture, y),
-        "rollout": score.long_table(steps, _curves(rolled), "h", "err"),
-        "statistics": kept,
-    }
-    return metrics, plots
+    curves = score.long_table(steps, _curves(rolled), "h", "err")
+    return metrics, {"rollout": curves, "statistics": kept}
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ def spacing_density(mixture: Mixture, y: Floats, bins: int = 70) -> pd.DataFrame
     edges = np.linspace(0, 3.5, bins + 1)
     width = edges[1] - edges[0]
     observed = np.histogram(y, bins=edges)[0] / (len(y) * width)
-    forecast = np.diff([mixture.cdf(np.full(len(y), e)).mean() for e in edges]) / width
+    below = [mixture.cdf(np.full(len(y), e)).mean() for e in edges]
+    forecast = np.diff(below) / width
     centres = 0.5 * (edges[:-1] + edges[1:])
     series = {"zeros": observed, "forecast": forecast, "GUE surmise": gue_surmise(centres)}
     return long_table(centres, series, "s", "density")

@@ -30,10 +30,15 @@ POSITIONS = (1, 8, 16, 24, 32, 48, 64, 96, 128, 192)  # spacings known: where cl
 LEVEL = 0.9  # of the interval whose coverage and width are kept
 
 
-def by_target(density: Density, y: Floats) -> pd.DataFrame:
-    """Scores of each target, by its place: nll, crps, error (mean less truth), pit, 90 % width."""
+def by_target(
+    density: Density, y: Floats, interval: tuple[Floats, Floats] | None = None
+) -> pd.DataFrame:
+    """Scores of each target, by its place: nll, crps, error (mean less truth), pit, 90 % width.
+
+    `interval`: the ends of its central 90 % intervals, where they are known.
+    """
     tail = (1 - LEVEL) / 2
-    low, high = density.quantile(tail), density.quantile(1 - tail)
+    low, high = interval or (density.quantile(tail), density.quantile(1 - tail))
     return pd.DataFrame(
         {
             "nll": -density.logpdf(y),

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zetalib import params
+from zetalib.data.window import running_sum
 from zetalib.network.memory import training_draw
 from zetalib.network.model import Forecast, Solve, SpacingMDN, Trace, nll, weight_entropy
-from zetalib.network.positions import running_sum
 
 BINS, RANGE = 16, 4.0  # of the histogram of M1: 16 bins from 0 to 4 mean spacings
 
