@@ -321,6 +321,9 @@ class Formula:
     names: tuple[str, ...]
     constants: Floats
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Formula, (self.expression, self.names, self.constants)
+
     @cached_property
     def _function(self) -> Callable[..., Any]:
         arguments = [*symbols(self.names), *_constants(len(self.constants))]
