@@ -737,8 +737,10 @@ def _distill(
     for known, here in _sampled(fit, length, p).items():
         low, high = classes(p.known, length)[known]
         above = tail[(tail.known >= low) & (tail.known <= high)]
-        told = {name: statistic(here.forecasts, name) for name in p.statistics}
-        seen = {name: statistic(above.forecasts, name) for name in p.statistics}
+        calls = [(t.forecasts, name) for t in (here, above) for name in p.statistics]
+        values = compute.map_threads(calls, statistic)
+        told = dict(zip(p.statistics, values, strict=False))
+        seen = dict(zip(p.statistics, values[len(p.statistics) :], strict=True))
         for split, columns in (("calibration", {**told, "y": here.y}), ("val", seen)):
             check_finite([*columns], np.column_stack([*columns.values()]), split)
         for features in p.features:
