@@ -143,6 +143,7 @@ class Extrapolation:
         self, cache: SolutionCache, contexts: Floats, heights: Floats, steps: int, copies: int = 1
     ) -> None:
         t = contexts.shape[1]
+        cache.prepare(contexts, heights, steps + 1)
         solved = cache.stacked(contexts, heights)
         self._ahead = cache.ahead(contexts, heights, steps + 1).repeat(copies, 0)
         self._rows = np.empty((copies * len(contexts), t + steps, solved.shape[2]))
