@@ -12,6 +12,13 @@ from zetalib import provenance
 ROOT = Path(__file__).parents[2]
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 
+PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+
+
+def sections(stage: str) -> set[str]:
+    """Sections of the parameters that a stage depends on, or on a part of."""
+    return {key.split(".")[0] for key in STAGES[stage].get("params", [])}
+
 
 def import_closure(script: Path) -> set[str]:
     """The script and every file of the repository it imports, directly or not."""
@@ -59,9 +66,43 @@ def test_what_is_left_out_decides_no_number():
 
 def test_a_baseline_reruns_what_shows_its_numbers_alone():
     path = "zetalib/baselines/sine_process.py"
-    assert {stage for stage in STAGES if path in used(stage)} == {
-        "baselines",
-    }
+    assert {stage for stage in STAGES if path in used(stage)} == {"baselines"}
+
+
+@pytest.mark.parametrize("stage", ["laws", "rollouts", "baselines", "contexts", "invert"])
+def test_what_is_made_once_for_all_networks_knows_of_none(stage):
+    """So that neither a network nor its training makes it run again."""
+    script = ROOT / "pipeline" / f"{stage}.py"
+    files = {str(path.relative_to(ROOT)) for path in provenance.closure(script)}
+    assert not {f for f in files if f.startswith(("zetalib/network/", "zetalib/training/"))}
+    assert not {"model", "memory", "losses", "train"} & sections(stage)
+    depends = {path.split("/")[1] for path in STAGES[stage]["deps"] if path.startswith("data/")}
+    assert not depends & {"model", "forecasts", "calibrator.json"}
+
+
+class Recorder:
+    """A section of the parameters that keeps which of them were looked at."""
+
+    def __init__(self, name, section, seen):
+        self.name, self.section, self.seen = name, section, seen
+
+    def __getattr__(self, key):
+        self.seen.add(f"{self.name}.{key}")
+        return getattr(self.section, key)
+
+
+def test_rollouts_depends_on_the_very_parameters_it_looks_at(defaults):
+    """Others of the same sections are of the network's scores: they change often."""
+    from zetalib.forecasting import stretches
+
+    script = (ROOT / "pipeline" / "rollouts.py").read_text()
+    assert "stretches.plans(p.evaluate, p.calibrate, p.diagnose, p.laws)" in script
+    seen = {f"{section}.{key}" for section, key in re.findall(r"\bp\.(\w+)\.(\w+)", script)}
+    names = ("evaluate", "calibrate", "diagnose", "laws")
+    stretches.plans(*(Recorder(name, getattr(defaults, name), seen) for name in names))
+    declared = STAGES["rollouts"]["params"]
+    whole = {key for key in declared if "." not in key}
+    assert {key for key in seen if key.split(".")[0] not in whole} == set(declared) - whole
 
 
 def test_the_graph_is_short_enough_to_read():
@@ -105,7 +146,9 @@ def test_stage_runs_its_script_and_depends_on_its_params(stage):
     own = re.findall(
         r"\.load\(\)\.(\w+)|\bp\.(\w+)", (ROOT / "pipeline" / f"{stage}.py").read_text()
     )
-    used = {a or b for a, b in own} & set(YAML(typ="safe").load((ROOT / "params.yaml").read_text()))
+    used = {a or b for a, b in own} & set(PARAMS)
     used -= {"compute"}  # who works: no result depends on it
-    sections = {str(key).split(".")[0] for key in STAGES[stage].get("params", [])}
-    assert sections == used
+    assert sections(stage) == used
+    for key in STAGES[stage].get("params", []):  # a part of a section is one that there is
+        section, _, part = key.partition(".")
+        assert not part or part in PARAMS[section]
