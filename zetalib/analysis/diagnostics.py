@@ -318,8 +318,9 @@ class Record:
     def forced(self, forecaster: Forecaster, horizon: int) -> Floats:
         """The same with the true spacing fed back at each step."""
         futures = self.true[:, self.context : self.context + horizon]
-        predicted = [forecaster.begin(self.true[:, : self.context], self.heights, horizon).mean()]
-        predicted += [forecaster.step(true).mean() for true in futures[:, :-1].T]
+        # Each a beginning: what a step takes on is no evidence, and these are true.
+        contexts = [self.true[:, h : h + self.context] for h in range(horizon)]
+        predicted = [forecaster.begin(c, self.heights, 0).mean() for c in contexts]
         return rollout.accumulated_error(np.stack(predicted, axis=1), futures)
 
 
