@@ -7,15 +7,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import changed
+from conftest import changed, zeros
 
 from zetalib.analysis import diagnostics, slots
 from zetalib.analysis.diagnostics import Record, Targets
 from zetalib.data.window import Windows, rounded_height
 from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
-from zetalib.forecasting import forecasts
+from zetalib.forecasting import forecasts, rollout
 from zetalib.forecasting.decoding import Recomputed
+from zetalib.inverse.solutions import SolutionCache
 from zetalib.network.memory import Intervention
 from zetalib.network.model import SpacingMDN
 
@@ -214,6 +215,25 @@ def test_free_and_forced_errors_differ_by_what_is_fed_back():
     forecaster = Recomputed(last_and_a_bit, CONTEXT)
     assert record.free(forecaster, 3) == pytest.approx([0.1, 0.3, 0.6])
     assert record.forced(forecaster, 3) == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_true_spacings_that_are_fed_back_are_evidence():
+    """The inverse problem is solved anew with each of them; in a free rollout it is not."""
+    context, steps = 120, 6
+    found = [zeros(start, context + steps) for start in np.linspace(9e5, 1.1e6, 3)]
+    true, heights = np.stack([s for s, _ in found]), np.array([round(h, -4) for _, h in found])
+    cache = SolutionCache()
+
+    def fine(context, height, solution, step):
+        ones = np.ones((len(context), 1))
+        return Mixture(ones, solution.fine[:, -1:], solution.fine_sd[:, -1:])
+
+    record, forecaster = Record(true, heights, context), Recomputed(fine, context, cache)
+    solved = [cache(true[:, h : h + context], heights).fine[:, -1] for h in range(steps)]
+    expected = rollout.accumulated_error(np.stack(solved, 1), true[:, context:])
+    forced, free = record.forced(forecaster, steps), record.free(forecaster, steps)
+    assert forced == pytest.approx(expected, abs=1e-12)
+    assert forced[0] == free[0] and forced[-1] < 0.1 * free[-1]
 
 
 def test_variation_across_blocks():
