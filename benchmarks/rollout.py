@@ -82,7 +82,7 @@ class Rollouts:
         self.kept().prepare(self.contexts[part], self.heights[part], self.steps)
 
     def roll(self, run: Forecaster, part: slice) -> None:
-        """The mean fed back, as :func:`zetalib.forecasting.rollout.rollout` does, in this process."""
+        """The mean fed back, as in rollouts of the library but in this process."""
         contexts, heights = self.contexts[part], self.heights[part]
         for i in range(0, len(contexts), ROWS):
             some = slice(i, i + ROWS)
