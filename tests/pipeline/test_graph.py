@@ -80,6 +80,45 @@ def test_what_is_made_once_for_all_networks_knows_of_none(stage):
     assert not depends & {"model", "forecasts", "calibrator.json"}
 
 
+def test_the_guard_knows_what_stage_rollouts_writes(defaults):
+    """Or DVC would be kept from replacing it."""
+    from zetalib import guard
+    from zetalib.forecasting import stretches
+
+    sections = (defaults.evaluate, defaults.calibrate, defaults.diagnose, defaults.laws)
+    written = {"rivals.safetensors"} | {
+        f"{split}/{name}.safetensors"
+        for split, wanted in stretches.plans(*sections).items()
+        for name in wanted
+    }
+    folder = Path("data/rollouts")
+    assert guard.FILES[folder] == written
+    ours = guard._written(folder)
+    for name in written:
+        whole = folder / name
+        assert ours(whole.with_name(f".{whole.name}.partial"))
+        assert not ours(folder / "other" / f".{whole.name}.partial")
+
+
+@pytest.mark.parametrize("mine", ["mine.txt", "val/mine.txt", "scores.safetensors", "val/x/y"])
+def test_the_guard_keeps_what_a_user_put_among_them(mine, tmp_path, monkeypatch):
+    from zetalib import guard
+    from zetalib.errors import ZetaError
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(guard, "_cached", lambda repo, path: False)
+    folder = Path("data/rollouts")
+    for name in guard.FILES[folder] | {"val/.scores.safetensors.partial"}:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    found = {str(path.relative_to(folder)) for path in guard._named_as_ours(None, folder)}
+    assert found == guard.FILES[folder]
+    (folder / mine).parent.mkdir(parents=True, exist_ok=True)
+    (folder / mine).touch()
+    with pytest.raises(ZetaError, match="not one that the pipeline wrote"):
+        list(guard._named_as_ours(None, folder))
+
+
 class Recorder:
     """A section of the parameters that keeps which of them were looked at."""
 
