@@ -41,11 +41,6 @@ FILES = {
     Path("data/inversion"): {f"{split}.safetensors" for split in SPLITS},
     Path("data/model"): {"weights.safetensors", "config.json"},
     Path("data/formulas"): {"formulas.csv", "formulas.json"},
-    Path("data/rollouts"): {
-        "rivals.safetensors",
-        *(f"calibration/{of}.safetensors" for of in ("intervals", "diagnostics", "laws")),
-        *(f"val/{of}.safetensors" for of in ("intervals", "scores")),
-    },
 }
 PERSISTENT = {Path("data/raw"), Path("data/zeros"), Path("data/spacings")}  # `persist` in dvc.yaml
 _NAMES = re.compile(r"zeros_\d+\.(dat|parquet)")  # in those
@@ -144,10 +139,10 @@ def _named_as_ours(repo: Repo, folder: Path) -> Iterator[Path]:
         if not path.is_file() or path.is_symlink():
             continue  # what a link leads to stays where it is
         direct = path.parent == folder
-        if path.relative_to(folder).as_posix() in names:
+        if direct and path.name in names:
             yield path
             continue
-        known = (direct or folder in FILES) and (
+        known = direct and (
             _LEFT_BY_DVC.fullmatch(path.name)
             or (_NAMES.fullmatch(path.name) and _cached(repo, path))
             or written(path)
@@ -167,9 +162,8 @@ def _written(folder: Path) -> Callable[[Path], bool]:
         from zetalib.data import parquet_folders
 
         return parquet_folders.is_ours
-    whole = (folder / name for name in FILES.get(folder, ()))
-    half = {path.with_name(f".{path.name}.partial") for path in whole}
-    return lambda path: path in half
+    half = {f".{name}.partial" for name in FILES.get(folder, ())}
+    return lambda path: path.name in half
 
 
 def _cached(repo: Repo, path: Path) -> bool:
