@@ -26,7 +26,7 @@ def main() -> None:
                 solved = cache.stacked(known, heights)
                 cache.add(known, heights, solved)
                 ahead = {t: cache.ahead(known[:, :t], heights, h) for t, h in steps.items()}
-                path = f"data/rollouts/{split}/{name}.safetensors"
+                path = f"data/rollouts/{split}_{name}.safetensors"
                 solutions.save(path, known, heights, solved, ahead)
                 print(f"{split}, {name}: {number} contexts solved", flush=True)
     scores, tail = plans["val"]["scores"], window.load("data/windows", "val")

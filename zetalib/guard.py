@@ -39,6 +39,11 @@ SPLITS = ("train", "calibration", "val")
 FILES = {
     Path("data/windows"): {"meta.json", "index.parquet", *(f"{split}.pt" for split in SPLITS)},
     Path("data/inversion"): {f"{split}.safetensors" for split in SPLITS},
+    Path("data/rollouts"): {
+        "rivals.safetensors",
+        *(f"calibration_{name}.safetensors" for name in ("intervals", "diagnostics", "laws")),
+        *(f"val_{name}.safetensors" for name in ("intervals", "scores")),
+    },
     Path("data/model"): {"weights.safetensors", "config.json"},
     Path("data/formulas"): {"formulas.csv", "formulas.json"},
 }

@@ -226,5 +226,5 @@ def load(*paths: str | Path) -> SolutionCache:
 
 def load_split(split: str) -> SolutionCache:
     """All that stages invert and rollouts solved of a split."""
-    ahead = sorted(Path("data/rollouts", split).glob("*.safetensors"))
+    ahead = sorted(Path("data/rollouts").glob(f"{split}_*.safetensors"))
     return load(f"data/inversion/{split}.safetensors", *ahead)
