@@ -196,11 +196,11 @@ def test_a_split_has_what_is_inverted_and_what_rollouts_start_from(
 ):
     monkeypatch.chdir(tmp_path)
     spacing, height = stretches
-    for folder in ("data/inversion", "data/rollouts/val"):
+    for folder in ("data/inversion", "data/rollouts"):
         (tmp_path / folder).mkdir(parents=True)
     solutions.save("data/inversion/val.safetensors", spacing[:2], height[:2], solved[:2])
     short = spacing[2:, :CONTEXT], height[2:], solved[2:, :CONTEXT]
-    solutions.save("data/rollouts/val/scores.safetensors", *short, {CONTEXT: tables[2:]})
+    solutions.save("data/rollouts/val_scores.safetensors", *short, {CONTEXT: tables[2:]})
     cache = solutions.load_split("val")
     refuse(monkeypatch)
     assert np.array_equal(cache.stacked(spacing[:, :CONTEXT], height), solved[:, :CONTEXT])

@@ -87,7 +87,7 @@ def test_the_guard_knows_what_stage_rollouts_writes(defaults):
 
     sections = (defaults.evaluate, defaults.calibrate, defaults.diagnose, defaults.laws)
     written = {"rivals.safetensors"} | {
-        f"{split}/{name}.safetensors"
+        f"{split}_{name}.safetensors"
         for split, wanted in stretches.plans(*sections).items()
         for name in wanted
     }
@@ -100,7 +100,9 @@ def test_the_guard_knows_what_stage_rollouts_writes(defaults):
         assert not ours(folder / "other" / f".{whole.name}.partial")
 
 
-@pytest.mark.parametrize("mine", ["mine.txt", "val/mine.txt", "scores.safetensors", "val/x/y"])
+@pytest.mark.parametrize(
+    "mine", ["mine.txt", "val/mine.txt", "scores.safetensors", "val/val_scores.safetensors"]
+)
 def test_the_guard_keeps_what_a_user_put_among_them(mine, tmp_path, monkeypatch):
     from zetalib import guard
     from zetalib.errors import ZetaError
@@ -108,7 +110,7 @@ def test_the_guard_keeps_what_a_user_put_among_them(mine, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(guard, "_cached", lambda repo, path: False)
     folder = Path("data/rollouts")
-    for name in guard.FILES[folder] | {"val/.scores.safetensors.partial"}:
+    for name in guard.FILES[folder] | {".val_scores.safetensors.partial"}:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     found = {str(path.relative_to(folder)) for path in guard._named_as_ours(None, folder)}
