@@ -28,8 +28,9 @@ Sample = tuple[dict[str, Interval], Floats]
 def sample(split: str, levels: list[float], share: float = 1.0) -> Sample:
     """Raw intervals by level and truths of the top `share` of a split."""
     windows = window.load("data/windows", split)
-    network = model.load("data/model", solutions.load(f"data/inversion/{split}.safetensors"))
-    found = forecasts.forecast(network, windows[len(windows) - math.ceil(share * len(windows)) :])
+    network, cache = model.load("data/model"), solutions.load(f"data/inversion/{split}.safetensors")
+    some = windows[len(windows) - math.ceil(share * len(windows)) :]
+    found = forecasts.forecast(network, some, cache)
     return {str(q): conformal.interval(found.mixture, q) for q in levels}, found.y
 
 

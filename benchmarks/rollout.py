@@ -22,67 +22,85 @@ from threadpoolctl import threadpool_limits
 
 from zetalib.data import window
 from zetalib.densities.mixture import Mixture
-from zetalib.forecasting import rollout
-from zetalib.forecasting.decoding import Decoder
+from zetalib.forecasting import stretches
+from zetalib.forecasting.decoding import ROWS, Decoder, Forecaster, Recomputed
 from zetalib.forecasting.forecasts import next_spacing
-from zetalib.forecasting.rollout import Floats, Forecaster
 from zetalib.inverse import solutions
-from zetalib.inverse.extrapolate import Coasting
+from zetalib.inverse.solutions import SolutionCache
 from zetalib.network import model
+from zetalib.types import Floats
 
 MODELS = ("data/results/E0-small-1337/model", "data/results/arithmetic-small-42/model")
 CONTEXT = 128
 
 
+class Both:
+    """Two forecasters on the same contexts, and how far their outputs are apart at most."""
+
+    def __init__(self, one: Forecaster, other: Forecaster) -> None:
+        self.one, self.other, self.worst = one, other, 0.0
+
+    def prepare(self, contexts: Floats, heights: Floats, steps: int) -> None:
+        self.one.prepare(contexts, heights, steps)
+        self.other.prepare(contexts, heights, steps)
+
+    def begin(self, contexts: Floats, heights: Floats, steps: int, copies: int = 1) -> Mixture:
+        given = contexts, heights, steps, copies
+        return self._compared(self.one.begin(*given), self.other.begin(*given))
+
+    def step(self, spacing: Floats) -> Mixture:
+        return self._compared(self.one.step(spacing), self.other.step(spacing))
+
+    def _compared(self, one: Mixture, other: Mixture) -> Mixture:
+        parts = ((one.pi, other.pi), (one.mu, other.mu), (one.sigma, other.sigma))
+        self.worst = max(self.worst, *(float(np.abs(a - b).max()) for a, b in parts))
+        return other
+
+
 class Rollouts:
     """A model on a number of contexts; what the inversion says of them is shared by all ways."""
 
-    def __init__(self, network: model.SpacingMDN, count: int, steps: int) -> None:
+    def __init__(
+        self, network: model.SpacingMDN, cache: SolutionCache, count: int, steps: int
+    ) -> None:
         windows = window.load("data/windows", "calibration")
         self.network, self.steps = network, steps
-        some = rollout.stretches(windows, count, CONTEXT, steps)
+        self.cache = cache if network.config.inversion else None
+        some = stretches.stretches(windows, count, CONTEXT, steps)
         self.contexts, self.heights = some.contexts, some.heights
 
-    def coasting(self, first: slice) -> Coasting | None:
-        """Solved for some of the contexts, in the batches that are rolled out together."""
-        if not self.network.config.inversion:
-            return None
-        found = Coasting(self.network.known, self.steps)
-        contexts, heights = self.contexts[first], self.heights[first]
-        size = Decoder(self.network, found).batch
-        for part in (slice(i, i + size) for i in range(0, len(contexts), size)):
-            row = found(contexts[part], heights[part])[:, -1, 0]
-            found(np.column_stack([contexts[part], row]), heights[part])
-        return found
+    def kept(self) -> Decoder:
+        """Keys are kept."""
+        return Decoder(self.network, self.cache)
 
-    def seconds(self, run: Forecaster, first: slice) -> float:
+    def whole(self) -> Recomputed:
+        """Every step is a pass over the whole context."""
+        return Recomputed(next_spacing(self.network), self.network.context, self.cache)
+
+    def solve(self, part: slice) -> None:
+        """What the inversion says of some of them, once and for all."""
+        self.kept().prepare(self.contexts[part], self.heights[part], self.steps)
+
+    def roll(self, run: Forecaster, part: slice) -> None:
+        """The mean fed back, as in rollouts of the library but in this process."""
+        contexts, heights = self.contexts[part], self.heights[part]
+        for i in range(0, len(contexts), ROWS):
+            some = slice(i, i + ROWS)
+            mixture = run.begin(contexts[some], heights[some], self.steps - 1)
+            for _ in range(self.steps - 1):
+                mixture = run.step(mixture.mean())
+
+    def seconds(self, run: Forecaster, part: slice) -> float:
         """CPU seconds of rollouts of some of them."""
         began = time.process_time()
-        rollout.rollout(
-            run,
-            self.contexts[first],
-            self.heights[first],
-            self.steps,
-            "mean",
-            longest=self.network.context,
-        )
+        self.roll(run, part)
         return time.process_time() - began
 
-    def difference(self, first: slice) -> float:
+    def difference(self, part: slice) -> float:
         """The largest between outputs of both ways."""
-        coasting = [self.coasting(first) for _ in range(2)]
-        kept = Decoder(self.network, coasting[0])
-        whole = next_spacing(self.network, coasting=coasting[1])
-        worst = []
-
-        def both(context: Floats, height: Floats) -> Mixture:
-            one, other = kept(context, height), whole(context, height)
-            parts = ((one.pi, other.pi), (one.mu, other.mu), (one.sigma, other.sigma))
-            worst.append(max(float(np.abs(a - b).max()) for a, b in parts))
-            return other
-
-        self.seconds(both, first)
-        return max(worst)
+        both = Both(self.kept(), self.whole())
+        self.roll(both, part)
+        return both.worst
 
 
 def main() -> None:
@@ -96,24 +114,19 @@ def main() -> None:
     torch.set_num_threads(1)
     print("| model | solving, s | kept, s | alone, s | batched, s | ratios | differ by |")
     print("|---|---|---|---|---|---|---|")
-    known = solutions.load("data/inversion/calibration.safetensors")
     with threadpool_limits(1):
         for folder in a.models:
-            runs = Rollouts(model.load(Path(folder), known), a.trajectories, a.steps)
-            everyone = slice(None)
+            network = model.load(Path(folder))
+            cache = solutions.load("data/inversion/calibration.safetensors")
+            runs = Rollouts(network, cache, a.trajectories, a.steps)
             runs.difference(slice(0, 2))  # compile
             began = time.process_time()
-            coasting = runs.coasting(everyone)
+            runs.solve(slice(None))
             solving = time.process_time() - began
-            kept = runs.seconds(Decoder(runs.network, coasting), everyone)
-            alone = 0.0
-            for i in range(a.alone):
-                one = slice(i, i + 1)
-                naive = next_spacing(runs.network, coasting=runs.coasting(one))
-                alone += runs.seconds(naive, one) * a.trajectories / a.alone
-            some = slice(0, a.batched)
-            naive = next_spacing(runs.network, coasting=runs.coasting(some))
-            batched = runs.seconds(naive, some) * a.trajectories / a.batched
+            kept = runs.seconds(runs.kept(), slice(None))
+            alone = sum(runs.seconds(runs.whole(), slice(i, i + 1)) for i in range(a.alone))
+            alone *= a.trajectories / a.alone
+            batched = runs.seconds(runs.whole(), slice(0, a.batched)) * a.trajectories / a.batched
             print(
                 f"| {folder} | {solving:.1f} | {kept:.1f} | {alone:.0f} | {batched:.0f} |"
                 f" {alone / kept:.0f}x, {batched / kept:.0f}x |"

@@ -19,9 +19,10 @@ def main() -> None:
     for split, wanted in plans.items():
         windows = window.load("data/windows", split)
         cache = solutions.load(f"data/inversion/{split}.safetensors")
-        for name, (number, steps) in wanted.items():
+        for name, (number, steps, forced) in wanted.items():
             some = stretches.stretches(windows, number, max(steps), max(steps.values()))
-            known, heights = some.contexts, some.heights
+            known = np.column_stack([some.contexts, some.futures[:, :forced]])
+            heights = some.heights
             if p.invert.solve:
                 solved = cache.stacked(known, heights)
                 cache.add(known, heights, solved)

@@ -52,7 +52,18 @@ SMALL = {
     "laws": {"windows": 8, "trajectories": 10, "horizon": 20},
 }
 STAGES = ["download", "decode", "unfold", "verify", "window", "invert", "baselines", "contexts"]
-STAGES += ["train", "calibrate", "evaluate", "distill", "diagnose", "laws", "report"]
+STAGES += [
+    "rollouts",
+    "laws",
+    "truth",
+    "train",
+    "calibrate",
+    "evaluate",
+    "distill",
+    "diagnose",
+    "claims",
+]
+STAGES += ["report"]
 
 
 def run(folder, *command, ok=True):

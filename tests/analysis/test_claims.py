@@ -1,6 +1,7 @@
 """Claims: verdicts follow from figures, and each test finds what is there and nothing else."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,25 @@ BARE = Claim("", "", "", 1.0, 0.9, 1.1, 0.0, 0.2, 1e-6, True)
 )
 def test_verdicts(changes, expected):
     assert verdict(replace(BARE, **changes)) == expected
+
+
+def test_rows_are_read_as_the_claims_they_were(gue):
+    """Through JSON, which stage laws hands to stage claims."""
+    given = [
+        *claims.of_spacings(gue, 0),
+        replace(BARE, name="a < b", low=NAN, p=NAN, note="ü", side="greater", asserts=False),
+        *claims.settle([replace(BARE, p=0.1 + 0.2)]),
+    ]
+    rows = json.loads(json.dumps(claims.rows(given), allow_nan=False))
+    again = claims.read(rows)
+    assert len(again) == len(given) > 3
+    for one, other in zip(given, again, strict=True):
+        for name, value in asdict(one).items():
+            found = getattr(other, name)
+            assert found == value or (value != value and found != found), name
+    settled = [claims.rows(claims.settle(some)) for some in (given, again)]
+    assert settled[0] == settled[1]
+    assert claims.read([]) == []
 
 
 def test_many_claims_make_each_harder_to_confirm():

@@ -7,14 +7,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import changed
+from conftest import changed, zeros
 
 from zetalib.analysis import diagnostics, slots
 from zetalib.analysis.diagnostics import Record, Targets
 from zetalib.data.window import Windows, rounded_height
 from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
-from zetalib.forecasting import forecasts
+from zetalib.forecasting import forecasts, rollout
+from zetalib.forecasting.decoding import Recomputed
+from zetalib.inverse.solutions import SolutionCache
 from zetalib.network.memory import Intervention
 from zetalib.network.model import SpacingMDN
 
@@ -38,6 +40,10 @@ def network(p, seed=0, noise=0.1, **memory):
         for weight in model.parameters():
             weight.add_(noise * torch.randn_like(weight))
     return model
+
+
+def nothing(spacing, height):
+    """What solves the inputs of a model that starts from no solution."""
 
 
 def small(p, **changes):
@@ -139,18 +145,18 @@ def test_the_probe_judges_on_windows_it_was_not_fitted_on():
 
 def test_targets_are_spread_from_the_first_window_to_the_last():
     w = windows()
-    targets = Targets.of(w, 5, 4)
+    targets = Targets.of(w, 5, 4, nothing)
     assert targets.spacing.shape == (5, LENGTH - 1) and targets.at.tolist() == [0, 10, 20, 30]
     assert targets.y[0, 0] == w.spacing[0, 1] and targets.y[-1, -1] == w.spacing[-1, -1]
     assert torch.equal(targets.height[[0, -1]], rounded_height(w.gamma[[0, -1]]))
-    assert len(Targets.of(w, 1000, 1000).y) == len(w)
+    assert len(Targets.of(w, 1000, 1000, nothing).y) == len(w)
 
 
 def test_forecasts_of_targets_are_those_of_the_windows(defaults):
     w, model = windows(), network(defaults)
-    targets = Targets.of(w, len(w), 8)
+    targets = Targets.of(w, len(w), 8, nothing)
     some = diagnostics.forecast(model, targets)
-    whole = forecasts.forecast_windows(model, w.spacing, w.heights())
+    whole = forecasts.forecast_windows(model, w.spacing, w.heights(), nothing)
     assert some.mu == pytest.approx(whole.mu[:, targets.at.numpy()], abs=1e-5)
 
 
@@ -160,7 +166,7 @@ def test_a_head_is_worth_what_is_lost_when_its_output_is_zero(defaults):
     blinded = copy.deepcopy(model)
     with torch.no_grad():
         blinded.blocks[1].attention.out.weight[:, 8:] = 0  # reads head 1 of two, each 8 wide
-    targets = Targets.of(windows(), 24, 8)
+    targets = Targets.of(windows(), 24, 8, nothing)
     lost = diagnostics.mean_nll(diagnostics.forecast(blinded, targets), targets.y) - report["nll"]
     row = tables["heads"].set_index(["layer", "head"]).loc[(1, 1)]
     assert row.dnll == pytest.approx(lost, abs=1e-6) and abs(lost) > 1e-4
@@ -168,7 +174,7 @@ def test_a_head_is_worth_what_is_lost_when_its_output_is_zero(defaults):
 
 def test_weights_go_smallest_first_and_the_model_keeps_its_own(defaults):
     model = network(defaults)
-    targets = Targets.of(windows(), 24, 8)
+    targets = Targets.of(windows(), 24, 8, nothing)
     before = copy.deepcopy(model.state_dict())
     curve = diagnostics.masked_nll(model, targets).set_index("share").nll
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
@@ -187,7 +193,7 @@ def test_uniform_attention_has_the_distance_of_uniform_attention(defaults):
     with torch.no_grad():
         for block in model.blocks:
             block.attention.qkv.weight.zero_()
-    seen = diagnostics.attend(model, Targets.of(windows(), 24, 8))
+    seen = diagnostics.attend(model, Targets.of(windows(), 24, 8, nothing))
     t = LENGTH - 1
     assert seen.distance == pytest.approx(np.full((2, 2), (t - 1) / 4), abs=1e-3)
     entropy = np.log(np.arange(1, t + 1)).mean()
@@ -201,13 +207,33 @@ def test_free_and_forced_errors_differ_by_what_is_fed_back():
     w = Windows(torch.ones(10, LENGTH, dtype=torch.float64), torch.arange(10), torch.arange(10) * 31.0 + 5000)  # fmt: skip
     record = Record.of(w, 4, CONTEXT, 5)
 
-    def last_and_a_bit(context, height):
-        assert context.shape[1] <= CONTEXT and height.shape == (4,)
+    def last_and_a_bit(context, height, solution, step):
+        assert context.shape[1] <= CONTEXT and height.shape == (4,) and solution is None
         mean = context[:, -1:] + 0.1
         return Mixture(np.ones_like(mean), mean, np.full_like(mean, 1e-9))
 
-    assert record.free(last_and_a_bit, 3, CONTEXT) == pytest.approx([0.1, 0.3, 0.6])
-    assert record.forced(last_and_a_bit, 3) == pytest.approx([0.1, 0.2, 0.3])
+    forecaster = Recomputed(last_and_a_bit, CONTEXT)
+    assert record.free(forecaster, 3) == pytest.approx([0.1, 0.3, 0.6])
+    assert record.forced(forecaster, 3) == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_true_spacings_that_are_fed_back_are_evidence():
+    """The inverse problem is solved anew with each of them; in a free rollout it is not."""
+    context, steps = 120, 6
+    found = [zeros(start, context + steps) for start in np.linspace(9e5, 1.1e6, 3)]
+    true, heights = np.stack([s for s, _ in found]), np.array([round(h, -4) for _, h in found])
+    cache = SolutionCache()
+
+    def fine(context, height, solution, step):
+        ones = np.ones((len(context), 1))
+        return Mixture(ones, solution.fine[:, -1:], solution.fine_sd[:, -1:])
+
+    record, forecaster = Record(true, heights, context), Recomputed(fine, context, cache)
+    solved = [cache(true[:, h : h + context], heights).fine[:, -1] for h in range(steps)]
+    expected = rollout.accumulated_error(np.stack(solved, 1), true[:, context:])
+    forced, free = record.forced(forecaster, steps), record.free(forecaster, steps)
+    assert forced == pytest.approx(expected, abs=1e-12)
+    assert forced[0] == free[0] and forced[-1] < 0.1 * free[-1]
 
 
 def test_variation_across_blocks():
@@ -275,7 +301,7 @@ def test_a_prefix_nobody_reads_is_a_shortcut(defaults):
 
 def test_slot_gradients_are_those_of_the_slots(defaults):
     model = network(defaults, kind="prefix")
-    targets = Targets.of(windows(), 8, 8)
+    targets = Targets.of(windows(), 8, 8, nothing)
     found = diagnostics.slot_gradients(model, targets, size=4)
     assert found.shape == (8, 2 * 16)
     moved = copy.deepcopy(model)
@@ -342,7 +368,7 @@ def test_without_ids_there_is_nothing_to_permute(defaults):
 
 def test_effects_are_differences_to_the_model_as_it_is(defaults):
     model = network(defaults, kind="prefix")
-    targets = Targets.of(windows(), 24, 8)
+    targets = Targets.of(windows(), 24, 8, nothing)
     base = diagnostics.forecast(model, targets)
     off = Intervention(slots_off=(1,))
     found = diagnostics.effects(model, targets, base, [Intervention(), off])

@@ -8,7 +8,7 @@ import torch
 from conftest import changed, zeros
 from scipy import stats
 
-from zetalib.analysis import claims, linear_response
+from zetalib.analysis import claims, late_targets, linear_response
 from zetalib.analysis.linear_response import Targets
 from zetalib.baselines import autoregression
 from zetalib.data.window import Windows, density
@@ -29,11 +29,16 @@ class Linear:
     def __init__(self, weights):
         self.weights = torch.as_tensor(weights)
 
-    def __call__(self, spacing, height, *, at, intervene=None):
+    def __call__(self, spacing, height, solution, *, at, intervene=None):
+        assert solution is None
         padded = torch.nn.functional.pad(spacing - 1, (len(self.weights) - 1, 0))
         mean = 1 + padded.unfold(1, len(self.weights), 1) @ self.weights.flip(0)
         half = torch.stack([mean[:, at] - 0.5, mean[:, at] + 0.5], -1)
         return torch.full_like(half, np.log(0.5)), half, torch.ones_like(half)
+
+
+def nothing(spacing, height):
+    """What solves the inputs of a model that starts from no solution."""
 
 
 def windows(spacing, height=HEIGHT):
@@ -56,7 +61,7 @@ def real():
 @pytest.fixture(scope="module")
 def even():
     """What a response of one at every lag makes of waves over nearly even zeros."""
-    targets = Targets.of(windows(np.ones(LENGTH * 2)), 2)
+    targets = Targets.solved(windows(np.ones(LENGTH * 2)), 2, nothing)
     k = int(targets.at[-1]) + 1
     whole = targets.lags()[1] * np.ones((2, 1, 1))
     return linear_response.waves(whole, targets, FREQUENCY)[0], k
@@ -77,7 +82,7 @@ def network(p, seed=0, noise=0.3, length=LENGTH, **memory):
 
 def test_the_response_of_a_linear_forecaster_is_its_weights(gue):
     weights = np.random.default_rng(1).standard_normal(40)
-    targets = Targets.of(windows(gue), 5)
+    targets = Targets.solved(windows(gue), 5, nothing)
     found = linear_response.response(Linear(weights), targets)
     assert targets.known == 192 and found.shape == (5, 16, 255)
     np.testing.assert_allclose(found[..., :40], np.broadcast_to(weights, (5, 16, 40)), atol=1e-12)
@@ -86,7 +91,7 @@ def test_the_response_of_a_linear_forecaster_is_its_weights(gue):
 
 def test_the_response_of_a_network_is_what_a_small_change_does(defaults, gue):
     model = network(defaults)
-    targets = Targets.of(windows(gue), 2)
+    targets = Targets.solved(windows(gue), 2, nothing)
     slope = linear_response.response(model, targets)
     step, p = 1e-2, 3
     place = int(targets.at[p]) - 1
@@ -95,7 +100,7 @@ def test_the_response_of_a_network_is_what_a_small_change_does(defaults, gue):
         s[:, place] += sign * step
     with torch.no_grad():
         up, down = (
-            linear_response.mean_of(model, s.float(), targets.height, targets.at)[:, p]
+            linear_response.mean_of(model, s.float(), targets.height, None, targets.at)[:, p]
             for s in moved
         )
     expected = (up - down).numpy() / (2 * step)
@@ -106,7 +111,7 @@ def test_the_response_of_a_network_is_what_a_small_change_does(defaults, gue):
 def test_the_gain_is_what_becomes_of_a_wave(gue):
     """By brute force: zeros moved along with a wave of density, and the forecast with them."""
     omega, size = 1.3, 1e-5
-    targets = Targets.of(windows(gue), 1)
+    targets = Targets.solved(windows(gue), 1, nothing)
     rho = float(density(targets.height)[0])
     weights = 0.3 * np.random.default_rng(2).standard_normal(255)
     whole = torch.cat([targets.spacing[0], torch.as_tensor(gue[255:256])])
@@ -119,7 +124,7 @@ def test_the_gain_is_what_becomes_of_a_wave(gue):
         forecast = Linear(weights)
         means = [
             linear_response.mean_of(
-                forecast, torch.as_tensor(s[None, :255]), targets.height, targets.at
+                forecast, torch.as_tensor(s[None, :255]), targets.height, None, targets.at
             )
             for s in (whole.numpy(), moved)
         ]
@@ -177,7 +182,7 @@ def test_least_squares_on_zeros_knows_the_primes_and_on_random_matrices_does_not
         x = spacing - spacing.mean()
         covariance = np.array([x[k:] @ x[: len(x) - k] / len(x) for k in range(129)])
         weights = autoregression.levinson(covariance)[0][128]
-        targets = Targets.of(windows(spacing), 8)
+        targets = Targets.solved(windows(spacing), 8, nothing)
         slope = linear_response.response(Linear(weights), targets)
         parts, _ = linear_response.waves(slope, targets, FREQUENCY)
         rows, together = linear_response.prime_lines(parts, FREQUENCY, PRIMES, 0, 1999)
@@ -255,7 +260,7 @@ def test_uniform_attention_has_uniform_kernels(defaults, gue):
     with torch.no_grad():
         for block in model.blocks:
             block.attention.qkv.weight.zero_()
-    targets = Targets.of(windows(gue), 6)
+    targets = Targets.solved(windows(gue), 6, nothing)
     found = linear_response.attention_kernels(model, targets)
     expected = (1 / (targets.at + 1)).mean()
     assert found.weight.to_numpy() == pytest.approx(np.full(len(found), expected), rel=0.1)
@@ -264,13 +269,15 @@ def test_uniform_attention_has_uniform_kernels(defaults, gue):
     assert len(index) == 2 * 2 * 64 and index.error.max() < 1e-8
 
 
+@pytest.mark.parametrize("memory", [{}, {"kind": "postfix", "slots": 2}], ids=str)
 @pytest.mark.parametrize("positions", ["learned", "arithmetic"])
-def test_scores_are_those_attention_is_made_of(defaults, gue, positions):
+def test_scores_are_those_attention_is_made_of(defaults, gue, positions, memory):
     changes = {"positions": positions, "primes": 4}
     p = defaults.model_copy(update={"model": changed(defaults.model, **changes)})
-    model = network(p, length=linear_response.SCORED)
+    model = network(p, length=linear_response.SCORED, **memory)
     some = windows(gue)
-    one = Targets.of(Windows(some.spacing[:, : linear_response.SCORED], some.n, some.gamma), 1)
+    cut = Windows(some.spacing[:, : linear_response.SCORED], some.n, some.gamma)
+    one = Targets.solved(cut, 1, nothing)
     trace = Trace()
     with torch.no_grad():
         model(one.spacing.float(), one.height, trace=trace)
@@ -315,15 +322,15 @@ def test_a_network_is_held_against_the_explicit_formula(defaults, real):
     assert report["reason"] is None
     assert [row["of"] for row in report["layers"]] == ["inputs", "layer 1", "layer 2"]
     untrained = report["correlations"]["explicit formula"]["plain"]
-    targets = Targets.of(some, 4)
-    formula = linear_response.explicit_means(targets)
+    targets = Targets.solved(some, 4, nothing)
+    formula = late_targets.explicit_means(targets)
     known = linear_response.correlation(formula, targets.y)
     assert known["value"] > 0.9 > 0.5 > abs(untrained["value"])
 
 
 def test_the_frequency_of_a_slot_is_where_it_answers(defaults, gue, monkeypatch):
     """Slot m of a stand-in adds a response to one frequency, which goes when it is off."""
-    targets = Targets.of(windows(gue), 2)
+    targets = Targets.solved(windows(gue), 2, nothing)
     place = targets.lags()[1]
     tau = np.arange(255) / float(density(targets.height)[0])
     own = [0.05 * np.cos(f * tau) for f in (1.1, 1.9, 3.0)]

@@ -114,6 +114,43 @@ def test_samples_follow_the_mixture():
     assert x.mean() == pytest.approx(m.mean()[0], abs=0.01)
 
 
+def test_a_draw_is_what_its_numbers_stand_for():
+    pi = np.array([[0.2, 0.0, 0.5, 0.3]] * 2)
+    m = Mixture(pi, np.array([[1.0, 2.0, 3.0, 4.0]] * 2), np.full((2, 4), 0.5))
+    for uniform, component in ((0.0, 1), (0.199, 1), (0.2, 3), (0.699, 3), (0.701, 4), (1.0, 4)):
+        found = m.draw(np.full(2, uniform), np.array([0.0, -2.0]))
+        assert found.tolist() == [component, component - 1.0]
+    both = m.draw(np.array([0.1, 0.9]), np.array([1.0, 0.0]))
+    assert both.tolist() == [1.5, 4.0]
+    numbers, rng = np.random.default_rng(3), np.random.default_rng(3)
+    uniform, normal = numbers.random(2), numbers.standard_normal(2)
+    assert np.array_equal(m.sample(rng), m.draw(uniform, normal))
+
+
+def test_draws_of_some_are_those_of_all():
+    rng = np.random.default_rng(0)
+    pi = rng.dirichlet(np.ones(5), (6, 4))
+    m = Mixture(pi, rng.normal(size=pi.shape), rng.uniform(0.1, 1, pi.shape))
+    uniform, normal = rng.random((6, 4)), rng.standard_normal((6, 4))
+    whole = m.draw(uniform, normal)
+    assert whole.shape == (6, 4)
+    for i in range(6):
+        assert np.array_equal(m[i].draw(uniform[i], normal[i]), whole[i])
+
+
+def test_mixtures_in_another_shape_are_the_same_mixtures():
+    rng = np.random.default_rng(0)
+    pi = rng.dirichlet(np.ones(3), 12)
+    m = Mixture(pi, rng.normal(size=pi.shape), rng.uniform(0.1, 1, pi.shape))
+    other = m.reshape(4, 3)
+    assert other.pi.shape == other.mu.shape == other.sigma.shape == (4, 3, 3)
+    assert np.array_equal(other.mean(), m.mean().reshape(4, 3))
+    assert np.array_equal(other[2, 1].mu, m.mu[7])
+    back = other.reshape(-1)
+    for name in ("pi", "mu", "sigma"):
+        assert np.array_equal(getattr(back, name), getattr(m, name))
+
+
 def test_weight_entropy_spans_zero_to_log_k():
     one = Mixture(np.array([[1.0, 0, 0, 0]]), np.zeros((1, 4)), np.ones((1, 4)))
     even = Mixture(np.full((1, 4), 0.25), np.zeros((1, 4)), np.ones((1, 4)))

@@ -9,10 +9,11 @@ from zetalib.data.window import Windows
 from zetalib.densities.mixture import Mixture
 from zetalib.errors import ZetaError
 from zetalib.forecasting import ahead, forecasts, interventions, rollout
-from zetalib.forecasting.decoding import Decoder
-from zetalib.inverse import extrapolate
+from zetalib.forecasting.decoding import Decoder, Recomputed
+from zetalib.forecasting.stretches import contexts_and_futures
+from zetalib.inverse import extrapolate, solver
 from zetalib.network.memory import Intervention
-from zetalib.network.model import SpacingMDN, learn_centroid
+from zetalib.network.model import SpacingMDN, learn_centroid, solver_of
 from zetalib.params import check
 
 HEIGHTS = np.full(5, 1e6)
@@ -35,34 +36,34 @@ def contexts():
     return np.random.default_rng(0).gamma(6, 1 / 6, (5, 16))
 
 
-def evaluate(defaults, **changes):
-    return changed(defaults.evaluate, horizons=[3, 4], **changes)
-
-
 def test_a_rollout_may_have_a_forecaster_for_each_step(contexts):
-    def says(value):
+    def says(context, height, solution, step):
         ones = np.ones((5, 1))
-        return lambda context, _: Mixture(ones, value * ones, 1e-9 * ones)
+        return Mixture(ones, step * ones, 1e-9 * ones)
 
-    steps = [says(float(h)) for h in range(4)]
-    predicted = rollout.rollout(steps, contexts, HEIGHTS, 4, "mean")
+    predicted = rollout.rollout(Recomputed(says), contexts, HEIGHTS, 4).mean
     assert predicted[0].tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
-def test_without_a_remedy_memory_is_as_trained(network, contexts, defaults):
+def test_without_a_remedy_memory_is_as_trained(network, contexts):
     plain = forecasts.next_spacing(network)(contexts, HEIGHTS)
-    found = interventions.forecasters(network, evaluate(defaults))(contexts, HEIGHTS)
+    found = interventions.forecaster(network).begin(contexts, HEIGHTS, 1)
     assert np.allclose(found.mu, plain.mu, atol=1e-5)
 
 
-def test_memory_fades_a_step_at_a_time(network, contexts, defaults):
-    steps = interventions.forecasters(network, evaluate(defaults, fade=0.5))
-    assert len(steps) == 4
-    for h, forecaster in enumerate(steps):
-        wanted = forecasts.next_spacing(network, Intervention(fade=0.5**h))(contexts, HEIGHTS)
-        assert np.array_equal(forecaster(contexts, HEIGHTS).mu, wanted.mu)
-    means = [forecaster(contexts, HEIGHTS).mean() for forecaster in steps]
-    assert np.abs(means[3] - means[0]).max() > 1e-4
+def test_memory_fades_a_step_at_a_time(network, contexts):
+    run = interventions.forecaster(network, fade=0.5)
+    faded = [run.begin(contexts, HEIGHTS, 3)]
+    faded += [run.step(np.ones(5)) for _ in range(3)]
+    context, means = contexts, []
+    for h, found in enumerate(faded):
+        wanted = forecasts.next_spacing(network, Intervention(fade=0.5**h))(context, HEIGHTS)
+        assert np.array_equal(found.mu, wanted.mu)
+        means.append(found.mean() - forecasts.next_spacing(network)(context, HEIGHTS).mean())
+        context = np.column_stack([context, np.ones(5)])
+    assert not means[0].any() and np.abs(means[3]).max() > 1e-4
+    again = run.begin(contexts, HEIGHTS, 3)  # the steps are those of a rollout
+    assert np.array_equal(again.mu, faded[0].mu)
 
 
 def test_steps_that_fade_share_one_solution_of_the_zeros(contexts, defaults, monkeypatch):
@@ -70,40 +71,54 @@ def test_steps_that_fade_share_one_solution_of_the_zeros(contexts, defaults, mon
     network = SpacingMDN(m, changed(defaults.memory, kind="prefix", slots=4), 31).eval()
     solved, real = [], extrapolate.solved
     monkeypatch.setattr(extrapolate, "solved", lambda *given: solved.append(1) or real(*given))
-    p = evaluate(defaults, fade=0.5)
-    rollout.rollout(interventions.forecasters(network, p), contexts, HEIGHTS, 4, "mean")
-    assert len(solved) == len(contexts)
+    followed, follow = [], solver.forecasts
+    monkeypatch.setattr(solver, "forecasts", lambda s, h: followed.append(len(s)) or follow(s, h))
+    rollout.rollout(interventions.forecaster(network, fade=0.5), contexts, HEIGHTS, 4)
+    assert len(solved) == len(contexts) and followed == [len(contexts)]
 
 
-def test_the_gate_is_open_where_all_is_as_in_training_and_closes_elsewhere(
-    network, contexts, defaults
-):
-    forecaster = interventions.forecasters(network, evaluate(defaults, gate=True))
-    learn_centroid(network, torch.from_numpy(contexts).float(), torch.from_numpy(HEIGHTS))
+def test_any_intervention_is_done_at_every_step(network, contexts):
+    off = Intervention(slots_off=(1, 2))
+    run = interventions.forecaster(network, intervene=off)
+    run.begin(contexts, HEIGHTS, 1)
+    found, grown = run.step(np.ones(5)), np.column_stack([contexts, np.ones(5)])
+    wanted = forecasts.next_spacing(network, off)(grown, HEIGHTS)
+    assert np.array_equal(found.mu, wanted.mu)
+    plain = forecasts.next_spacing(network)(grown, HEIGHTS)
+    assert np.abs(found.mu - plain.mu).max() > 1e-4
+
+
+def test_the_gate_is_open_where_all_is_as_in_training_and_closes_elsewhere(network, contexts):
+    run = interventions.forecaster(network, gate=True)
+    spacing, heights = torch.from_numpy(contexts).float(), torch.from_numpy(HEIGHTS)
+    learn_centroid(network, spacing, heights, solver_of(network))
     closed, opened = (
         forecasts.next_spacing(network, Intervention(fade=fade))(contexts, HEIGHTS).mean()
         for fade in (0.0, 1.0)
     )
     assert np.abs(opened - closed).max() > 1e-4
     network.memory.likeness.fill_(1e-3)  # every state is as like the centroid as in training
-    assert np.allclose(forecaster(contexts, HEIGHTS).mean(), opened, atol=1e-6)
+    assert np.allclose(run.begin(contexts, HEIGHTS, 1).mean(), opened, atol=1e-6)
     network.memory.centroid.neg_()  # nothing is like training any more
-    assert np.allclose(forecaster(contexts, HEIGHTS).mean(), closed, atol=1e-6)
+    assert np.allclose(run.begin(contexts, HEIGHTS, 1).mean(), closed, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("of_memory", "change"),
-    [({}, {"fade": 0.5}), ({}, {"gate": True}), ({"mask": "leaky"}, {})],
+    [
+        ({}, {"fade": 0.5}),
+        ({}, {"gate": True}),
+        ({}, {"intervene": Intervention(heads_off=((0, 1),))}),
+        ({"mask": "leaky"}, {}),
+    ],
 )
-def test_where_no_keys_can_be_kept_every_step_is_a_whole_pass(
-    of_memory, change, network, contexts, defaults
-):
-    assert isinstance(interventions.forecasters(network, evaluate(defaults)), Decoder)
+def test_where_no_keys_can_be_kept_every_step_is_a_whole_pass(of_memory, change, network, contexts):
+    assert isinstance(interventions.forecaster(network), Decoder)
     memory = changed(network.memory_config, **of_memory)
-    built = SpacingMDN(network.config, memory, network.context).eval()
-    run = interventions.forecasters(built, evaluate(defaults, **change))
-    assert not isinstance(run, Decoder)
-    assert rollout.rollout(run, contexts, HEIGHTS, 4, "mean", longest=17).shape == (5, 4)
+    built = SpacingMDN(network.config, memory, 17).eval()
+    run = interventions.forecaster(built, **change)
+    assert isinstance(run, Recomputed)
+    assert rollout.rollout(run, contexts, HEIGHTS, 4).mean.shape == (5, 4)
 
 
 @pytest.mark.parametrize("change", [{"fade": 0.9}, {"gate": True}])
@@ -123,14 +138,13 @@ def test_intervals_ahead_are_of_the_horizons_asked_for(network, defaults):
     c = changed(defaults.calibrate, ahead=5, trajectories=20, draws=4, levels=[0.5])
     samples, truth = ahead.sample_ahead(windows, network, p, c)
     assert list(samples) == list(truth) == ["1", "3"]
-    contexts, futures, _ = rollout.contexts_and_futures(spacing.numpy().ravel(), 20, 16, 3, 32)
+    contexts, futures, _ = contexts_and_futures(spacing.numpy().ravel(), 20, 16, 3, 32)
     assert np.allclose(truth["3"], futures.sum(1)) and np.allclose(truth["1"], futures[:, 0])
     assert samples["1"].shape == samples["3"].shape == (20, 4)
-    first = forecasts.next_spacing(network)(contexts, np.full(20, 1e6))
-    drawn = rollout.draws(
-        interventions.forecasters(network, p), contexts, np.full(20, 1e6), 3, 4, p.seed
-    )
-    assert np.array_equal(drawn[:, :, 0], samples["1"]) and np.array_equal(
-        drawn[:, :, 2], samples["3"]
-    )
+    heights = np.full(20, 1e6)
+    first = forecasts.next_spacing(network)(contexts, heights)
+    run = interventions.forecaster(network)
+    drawn = rollout.rollout(run, contexts, heights, 3, mean=False, draws=4, seed=p.seed).draws
+    for h in (1, 3):
+        assert np.array_equal(drawn.cumsum(2)[:, :, h - 1], samples[str(h)])
     assert (np.abs(samples["1"].mean(1) - first.mean()) < 3 * first.sigma.max(1)).all()

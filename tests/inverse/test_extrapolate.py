@@ -1,11 +1,10 @@
-"""The zeros ahead of a solved context: followed, then counted; solved once however often asked."""
+"""The zeros ahead of a solved context: followed, then counted."""
 
 import numpy as np
 import pytest
 from conftest import zeros
 
 from zetalib.inverse import extrapolate, riemann_siegel_model
-from zetalib.inverse.extrapolate import Coasting
 from zetalib.inverse.simd import WIDTH
 from zetalib.inverse.solutions import SolutionCache
 from zetalib.inverse.solver import SequentialSolver
@@ -21,10 +20,9 @@ def stretches():
 
 @pytest.fixture(scope="module")
 def solved(stretches):
+    """The zeros ahead of all contexts."""
     spacing, height = stretches
-    run = Coasting(SolutionCache(), AHEAD)
-    run(spacing[:, :CONTEXT], height)
-    return run
+    return SolutionCache().ahead(spacing[:, :CONTEXT], height, AHEAD)
 
 
 def test_a_context_is_solved_at_its_end_as_well_as_by_following_it(stretches):
@@ -39,7 +37,7 @@ def test_a_context_is_solved_at_its_end_as_well_as_by_following_it(stretches):
 
 def test_the_zeros_ahead_are_where_they_are_said_to_be(stretches, solved):
     true = stretches[0][:, CONTEXT:].cumsum(1)
-    place, deviation = np.moveaxis(solved._start.ahead(CONTEXT, AHEAD), -1, 0)
+    place, deviation = np.moveaxis(solved, -1, 0)
     error = place - true
     assert np.median(np.abs(error[:, 0])) < 1e-3
     assert np.abs(error).max() < 1.5
@@ -65,43 +63,6 @@ def test_zeros_counted_are_where_the_sum_as_written_says(stretches):
     latest = np.interp(ranks, np.maximum.accumulate(count), grid)
     earliest = np.interp(ranks, np.minimum.accumulate(count[::-1])[::-1], grid)
     np.testing.assert_allclose(place, (latest + earliest) / 2, atol=1e-6)
-
-
-def test_what_is_fed_back_moves_the_next_forecast_not_the_zeros(stretches, solved):
-    spacing, height = stretches
-    start = spacing[:, :CONTEXT]
-    first = solved(start, height)
-    for off in (0.0, 0.01):
-        solved(start, height)
-        fed = first[:, -1, 0] + off
-        found = solved(np.column_stack([start, fed]), height)
-        place = solved._start.ahead(CONTEXT, AHEAD)[:, 1, 0]
-        np.testing.assert_allclose(found[:, -1, 0], np.clip(place - fed, 0.05, 3.5))
-        assert np.array_equal(found[:, :-1], first)
-
-
-def test_contexts_are_solved_once_and_their_beginnings_followed_with_them(stretches, monkeypatch):
-    spacing, height = stretches[0][:2, :40], stretches[1][:2]
-    followed, known = [], SolutionCache()
-    monkeypatch.setattr(
-        known.__class__, "__call__", lambda _, s, h: followed.append(s.shape) or real(s, h)
-    )
-
-    def real(s, h):
-        return np.stack(
-            [SequentialSolver(b, len(a)).append(a) for a, b in zip(s, h.tolist(), strict=True)]
-        )
-
-    run = Coasting(known, 4)
-    for length in (40, 40, 30):
-        context = spacing[:, :length]
-        found = run(context, height)
-        for _ in range(6):  # more than were to be forecast
-            context = np.column_stack([context, found[:, -1, 0]])
-            found = run(context, height)
-        kept = np.column_stack([context[:, 20:], found[:, -1, 0]])
-        assert run(kept, height).shape == (*kept.shape, 7)
-    assert followed == [(2, 40)]
 
 
 def test_derivatives_of_the_count_are_its_differences(stretches):

@@ -13,9 +13,8 @@ from scipy.optimize import brentq
 from threadpoolctl import threadpool_limits
 
 from zetalib.errors import ZetaError
-from zetalib.inverse import least_squares, riemann_siegel_model, solutions, solver
+from zetalib.inverse import least_squares, riemann_siegel_model, solver
 from zetalib.inverse.simd import WIDTH
-from zetalib.inverse.solutions import SolutionCache
 from zetalib.inverse.solver import SequentialSolver
 from zetalib.sources import riemann_siegel
 from zetalib.theory import zeta
@@ -336,81 +335,6 @@ def test_without_arithmetic_nothing_is_claimed():
     assert np.median(found[..., 1]) > 1e-3
     ratio = np.abs(found[..., 0] - spacing[:, 1:]) / found[..., 1]
     assert np.median(ratio) < 300
-
-
-def test_known_computes_what_is_missing(stretches, solved, monkeypatch):
-    spacing, height = (v[:, :60] if v.ndim > 1 else v for v in stretches)
-    known, computed = SolutionCache(), []
-    known.add(spacing[:2], height[:2], solved[:2, :60])
-
-    def forecasts(s, h):
-        computed.extend(h.tolist())
-        return np.zeros((*s.shape, 7))
-
-    monkeypatch.setattr(solver, "forecasts", forecasts)
-    found = known(spacing, height)
-    assert np.array_equal(found[:2], solved[:2, :60]) and not found[2:].any()
-    assert computed == height[2:].tolist()
-    assert np.array_equal(known(spacing[:2, :40], height[:2]), solved[:2, :40])
-    assert len(computed) == 2
-
-
-def test_known_never_gives_another_stretch(stretches, solved, monkeypatch):
-    spacing, height = stretches[0][:1, :60], stretches[1][:1]
-    known = SolutionCache()
-    known.add(spacing, height, solved[:1, :60])
-    monkeypatch.setattr(solver, "forecasts", lambda s, _: np.full((*s.shape, 7), -1.0))
-    other = spacing.copy()
-    other[0, 59] += 1e-15  # beyond the key
-    assert (known(other, height) == -1).all()
-    assert (known(spacing, height + 1000) == -1).all()
-    longer = np.concatenate([spacing, spacing[:, :1]], 1)
-    assert (known(longer, height) == -1).all()
-
-
-def test_saved_forecasts_come_back(tmp_path, stretches, solved, monkeypatch):
-    path = tmp_path / "known.safetensors"
-    solutions.save(path, *stretches, solved)
-    monkeypatch.setattr(solver, "forecasts", None)
-    assert np.array_equal(solutions.load(path)(*stretches), solved)
-
-
-@pytest.mark.parametrize("damage", ["gone", "cut", "text", "shape", "part"])
-def test_damaged_files_are_refused(tmp_path, stretches, solved, damage):
-    path = tmp_path / "known.safetensors"
-    spacing, height = stretches
-    solutions.save(path, spacing, height, solved[:, :-1] if damage == "shape" else solved)
-    content = path.read_bytes()
-    if damage == "gone":
-        path.unlink()
-    elif damage == "cut":
-        path.write_bytes(content[:-1])
-    elif damage == "text":
-        path.write_text("forecasts")
-    elif damage == "part":
-        path.write_bytes(content.replace(b'"height"', b'"weight"'))
-    with pytest.raises(ZetaError, match="dvc repro"):
-        solutions.load(path)
-
-
-@pytest.mark.parametrize(
-    ("part", "place", "value", "problem"),
-    [
-        (0, (0, 3), np.nan, "spacing holds float64 or what is not finite"),
-        (1, 0, np.inf, "height holds float64 or what is not finite"),
-        (2, (0, 3, 0), np.nan, "forecasts holds float64 or what is not finite"),
-        (2, (0, 3, 1), 0.0, "a standard deviation is not above 0"),
-        (2, (0, 3, 5), -0.1, "a standard deviation is not above 0"),
-    ],
-)
-def test_saved_forecasts_that_mean_nothing_are_refused(
-    tmp_path, stretches, solved, part, place, value, problem
-):
-    parts = [a.copy() for a in (*stretches, solved)]
-    parts[part][place] = value
-    solutions.save(tmp_path / "known.safetensors", *parts)
-    with pytest.raises(ZetaError, match=rf"known\.safetensors: {problem}.*dvc repro -f invert"):
-        solutions.load(tmp_path / "known.safetensors")
 
 
 @pytest.mark.parametrize("height", [np.nan, -1.0, 99.0, 1.1e10, np.inf])

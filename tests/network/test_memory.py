@@ -178,7 +178,7 @@ def test_a_gate_may_differ_by_position(defaults):
 @pytest.mark.parametrize("kind", KINDS)
 def test_memory_is_trusted_where_states_are_like_those_of_training(kind, defaults):
     built = network(defaults, kind=kind)
-    model.learn_centroid(built, spacings(), HEIGHTS)
+    model.learn_centroid(built, spacings(), HEIGHTS, model.solver_of(built))
     usual = model.similarity_gate(built, spacings(), HEIGHTS)
     assert usual.shape == (3,) and (usual >= 0).all() and (usual <= 1).all() and usual.mean() > 0.6
     built.memory.centroid.neg_()
@@ -233,7 +233,7 @@ def test_memory_parameters_are_flagged_and_no_others(defaults):
 def test_a_saved_model_with_memory_is_the_same_model(kind, tmp_path, defaults):
     of_model = {"positions": "arithmetic", "frequencies": "random"}
     built = network(defaults, of_model=of_model, kind=kind, link="gate")
-    model.learn_centroid(built, spacings(), HEIGHTS)
+    model.learn_centroid(built, spacings(), HEIGHTS, model.solver_of(built))
     model.save(built, tmp_path / "model")
     again = model.load(tmp_path / "model")
     assert close(built(spacings(), HEIGHTS), again(spacings(), HEIGHTS), 0)

@@ -11,6 +11,8 @@ from conftest import changed
 from zetalib.data.window import Windows
 from zetalib.errors import ZetaError
 from zetalib.forecasting import forecasts
+from zetalib.inverse import solver
+from zetalib.inverse.solutions import SolutionCache
 from zetalib.network import model
 
 
@@ -26,6 +28,10 @@ def network(p, seed=0, **changes):
 def spacings(windows=4, length=64, seed=0):
     rng = np.random.default_rng(seed)
     return torch.from_numpy(rng.gamma(6, 1 / 6, (windows, length)))
+
+
+def forecast_windows(built, spacing):
+    return forecasts.forecast_windows(built, spacing, HEIGHTS, model.solver_of(built))
 
 
 HEIGHTS = torch.tensor([14.0, 1.0e3, 1.13e6, 8.0e9], dtype=torch.float64)
@@ -46,13 +52,13 @@ def test_forecasts_never_move_when_later_spacings_do(variant, defaults):
     """To the bit, for every position and for any kind of change: the anti-leak test."""
     built = network(defaults, **variant)
     original = spacings()
-    before = forecasts.forecast_windows(built, original, HEIGHTS)
+    before = forecast_windows(built, original)
     rng = np.random.default_rng(1)
     for t in range(1, original.shape[1], variant.get("layers", 1)):
         for change in (rng.gamma(6, 1 / 6, (4, 64 - t)), 1e6, -3.0):
             altered = original.clone()
             altered[:, t:] = torch.as_tensor(change)
-            after = forecasts.forecast_windows(built, altered, HEIGHTS)
+            after = forecast_windows(built, altered)
             # Forecast i is of spacing i + 1 and may use spacings 0 ... i: those before t are the same.
             for field in ("pi", "mu", "sigma"):
                 old, new = getattr(before, field)[:, :t], getattr(after, field)[:, :t]
@@ -64,7 +70,7 @@ def test_a_forecast_does_depend_on_the_spacing_just_before_it(defaults):
     built, original = network(defaults), spacings()
     altered = original.clone()
     altered[:, 20] += 0.5
-    before, after = (forecasts.forecast_windows(built, s, HEIGHTS).mu for s in (original, altered))
+    before, after = (forecast_windows(built, s).mu for s in (original, altered))
     assert (before[:, :20] == after[:, :20]).all() and (before[:, 20] != after[:, 20]).all()
 
 
@@ -72,14 +78,14 @@ def test_windows_are_forecast_independently(defaults):
     built, original = network(defaults), spacings()
     altered = original.clone()
     altered[2] = 2.0
-    before, after = (forecasts.forecast_windows(built, s, HEIGHTS).mu for s in (original, altered))
+    before, after = (forecast_windows(built, s).mu for s in (original, altered))
     others = [0, 1, 3]
     assert (before[others] == after[others]).all()
 
 
 def test_forecast_after_a_context_is_the_last_of_its_window(defaults):
     built, windows = network(defaults), spacings()
-    whole = forecasts.forecast_windows(built, windows, HEIGHTS)
+    whole = forecast_windows(built, windows)
     ahead = forecasts.next_spacing(built)(windows[:, :40].numpy(), HEIGHTS.numpy())
     assert np.allclose(ahead.mu, whole.mu[:, 39], atol=1e-5)
     assert np.allclose(ahead.pi.sum(-1), 1, atol=1e-12)
@@ -124,8 +130,8 @@ def saved(tmp_path, defaults):
 
 def test_saved_model_is_the_same_model(saved, defaults):
     again = model.load(saved)
-    expected = forecasts.forecast_windows(network(defaults), spacings(), HEIGHTS)
-    assert (forecasts.forecast_windows(again, spacings(), HEIGHTS).mu == expected.mu).all()
+    expected = forecast_windows(network(defaults), spacings())
+    assert (forecast_windows(again, spacings()).mu == expected.mu).all()
 
 
 def test_weights_of_another_shape_are_refused(saved):
@@ -207,10 +213,11 @@ def test_a_file_that_is_no_table_of_forecasts_is_refused(tmp_path):
         forecasts.read(tmp_path / "val.parquet")
 
 
-def test_windows_are_looked_up_outside_what_is_compiled(defaults):
+def test_windows_are_solved_outside_what_is_compiled(defaults):
     """Or every window of a batch would be a branch of its own, compiled anew."""
     built = network(defaults, inversion=True, lags=3, components=4)
     heights = torch.tensor([1.23e4, 9.99e5, 1.01e6, 1.13e6], dtype=torch.float64)
+    solve = model.solver_of(built)
     counters = torch._dynamo.utils.counters
     torch.compiler.reset()
     counters.clear()
@@ -218,7 +225,27 @@ def test_windows_are_looked_up_outside_what_is_compiled(defaults):
     with torch.no_grad():
         for seed in (0, 1, 2):
             x = spacings(length=16, seed=seed)
-            solved = compiled.solved(x, heights)
-            for a, b in zip(built(x, heights), compiled(x, heights, inverted=solved), strict=True):
+            given = x, heights, solve(x, heights)
+            for a, b in zip(built(*given), compiled(*given), strict=True):
                 assert torch.allclose(a, b)
     assert counters["stats"]["unique_graphs"] <= 3
+
+
+def test_a_model_that_starts_from_solutions_is_given_them(defaults):
+    built = network(defaults, inversion=True, lags=3, components=4)
+    with pytest.raises(ValueError, match="starts from solutions of the inverse problem"):
+        built(spacings(length=16), torch.full((4,), 1e6, dtype=torch.float64))
+    plain = network(defaults)
+    assert model.solver_of(plain)(spacings(), HEIGHTS) is None
+
+
+def test_solutions_come_from_the_cache(defaults, monkeypatch):
+    built = network(defaults, inversion=True, lags=3, components=4)
+    x, heights = spacings(length=16), torch.full((4,), 1e6, dtype=torch.float64)
+    stacked = np.random.default_rng(0).uniform(0.1, 1, (4, 16, 7))
+    cache = SolutionCache()
+    cache.add(x.numpy(), heights.numpy(), stacked)
+    monkeypatch.setattr(solver, "forecasts", None)
+    found = model.solver_of(built, cache)(x.requires_grad_(), heights)
+    assert torch.equal(torch.stack(list(found), -1), torch.from_numpy(stacked))
+    assert not found.fine.requires_grad

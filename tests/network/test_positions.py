@@ -10,6 +10,7 @@ from conftest import changed
 
 from zetalib.data import window
 from zetalib.network import model, positions
+from zetalib.network.attention import Attention, Mixing
 from zetalib.network.positions import Rotary
 from zetalib.theory.primes import first_primes
 
@@ -125,12 +126,12 @@ def test_arithmetic_attention_is_its_definition(defaults):
     """docs/reference.md, 2.4: q, k and v turned, the output turned back to the query's frame."""
     config = arithmetic(defaults)
     torch.manual_seed(0)
-    attention = model.Attention(32, 2, 0)
+    attention = Attention(32, 2, 0)
     rotary = Rotary(config)
     x, offset = torch.randn(9, 32), torch.rand(9, dtype=torch.float64).cumsum(0) * 40
-    mixing = model._Mixing(rotation=rotary(offset[None]), turn_values=True)
+    mixing = Mixing(rotation=rotary(offset[None]), turn_values=True)
     with torch.no_grad():
-        found, _ = attention(x[None], mixing)
+        found = attention(x[None], mixing)
         expected = naive_arithmetic_attention(attention, x, offset, rotary.frequencies())
     assert torch.allclose(found[0].double(), expected.double(), atol=1e-5)
 
@@ -139,12 +140,12 @@ def test_arithmetic_attention_is_its_definition(defaults):
 def test_attention_knows_differences_of_offsets_only(kind, defaults):
     config = arithmetic(defaults, positions=kind)
     torch.manual_seed(0)
-    attention, rotary = model.Attention(32, 2, 0), Rotary(config)
+    attention, rotary = Attention(32, 2, 0), Rotary(config)
     x, offset = torch.randn(1, 9, 32), torch.rand(1, 9, dtype=torch.float64) * 50
 
     def mixed(offset):
-        mixing = model._Mixing(rotation=rotary(offset), turn_values=kind == "arithmetic")
-        return attention(x, mixing)[0]
+        mixing = Mixing(rotation=rotary(offset), turn_values=kind == "arithmetic")
+        return attention(x, mixing)
 
     assert torch.allclose(mixed(offset), mixed(offset + 1234.5), atol=1e-5)
     assert not torch.allclose(mixed(offset), mixed(offset * 1.1), atol=1e-3)

@@ -120,5 +120,5 @@ def test_every_series_has_a_look_of_its_own():
 def test_what_could_not_be_compared_is_said_and_left_out():
     found = {"reason": "no explicit formula so low", "targets": 9, "layers": None}
     report = {"operator": found | {"correlations": {"explicit formula": None, "inversion": None}}}
-    text = html_page._operator({"laws": report}, {})
+    text = html_page._operator({"claims": report}, {})
     assert text == "<p>no explicit formula so low</p>"

@@ -71,18 +71,20 @@ def test_a_run_leaves_a_record_of_its_scores(workspace):
 
 def test_its_scores_are_those_of_the_stages(workspace):
     from zetalib.forecasting import forecasts
+    from zetalib.forecasting.decoding import Recomputed
     from zetalib.scoring import evaluate
 
     found, _ = execute()
     network = model.load(workspace / "data/results/E0-mini-1/model")
     tail = window.load(workspace / "data/windows", "val")
     p = experiments.resolve("E0", "mini").evaluate
-    rolled = evaluate.rollouts(tail, forecasts.next_spacing(network), network.context, p)
+    every = Recomputed(forecasts.next_spacing(network), network.context)
+    rolled = evaluate.rollouts(tail, every, p)
     found_tail = forecasts.forecast(network, tail)
     metrics, _ = evaluate.evaluate(found_tail, rolled, p)
     for name in ("nll", "mae", "crps", "rmse", "pit_std"):
         assert found["scores"][name] == metrics[name]
-    # Keys kept or not, to rounding; samples are drawn in another order.
+    # Keys kept or not, to rounding.
     assert found["scores"]["err"] == pytest.approx(metrics["err"], abs=1e-3)
     assert found["constant"] == metrics["constant"]
 
@@ -299,25 +301,25 @@ def test_what_has_to_be_solved_for_training_is_timed_and_kept(workspace, monkeyp
     (run,) = results.plan(["inversion"], "mini", [1])
     fit, _ = results.splits(run.params.window, False)
     run.scratch.mkdir(parents=True)
-    known, solved = results._known(run.params)
+    cache, solved = results._kept(run.params)
     assert not solved
     parts = batches.split_dev(fit[-40:], run.params.train)
-    took = results._solve(known, parts, run.scratch)
+    took = results._solve(cache, parts, run.scratch)
     assert took > 0
     w = parts[1]
     wanted = solver.forecasts(w.spacing.numpy()[:, :-1], w.heights().numpy())
     monkeypatch.setattr(solver, "forecasts", None)  # all is kept
-    known, _ = results._known(run.params)
-    assert results._solve(known, parts, run.scratch) == took
-    found = known(w.spacing.numpy()[:, :-1], w.heights().numpy())
+    cache, _ = results._kept(run.params)
+    assert results._solve(cache, parts, run.scratch) == took
+    found = cache.stacked(w.spacing.numpy()[:, :-1], w.heights().numpy())
     assert found.tobytes() == wanted.tobytes()
     # What the invert stage solved is used for windows of the same length, and no others.
     file = workspace / "data/inversion/val.safetensors"
     file.parent.mkdir()
     solutions.save(file, w.spacing.numpy()[:, :-1], w.heights().numpy(), wanted)
     other = changed(run.params.window, length=64)
-    assert results._known(run.params)[1]
-    assert not results._known(run.params.model_copy(update={"window": other}))[1]
+    assert results._kept(run.params)[1]
+    assert not results._kept(run.params.model_copy(update={"window": other}))[1]
 
 
 def test_where_learned_frequencies_ended_is_tested_over_all_seeds():

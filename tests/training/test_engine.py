@@ -163,10 +163,10 @@ def test_a_batch_is_what_its_starts_say(tmp_path, defaults, monkeypatch):
     seen = []
     forward = engine.SpacingMDN.forward
 
-    def spy(self, spacing, height, **options):
+    def spy(self, spacing, height, solution, **options):
         if self.training:
             seen.append(spacing.cpu())
-        return forward(self, spacing, height, **options)
+        return forward(self, spacing, height, solution, **options)
 
     monkeypatch.setattr(engine.SpacingMDN, "forward", spy)
     run(defaults, tmp_path, shift=True, steps=5, warmup=1)
@@ -222,12 +222,16 @@ def test_what_was_seen_too_often_is_said_less_surely(tmp_path, defaults):
     spread = float(found.model.spread)
     _, dev = batches.split_dev(windows(), small(defaults, **changes)[3])
     cpu = torch.device("cpu")
-    before, after = (engine.mean_nll(r.model, dev, cpu) for r in (bare, found))
+
+    def mean_nll(r):
+        return engine.mean_nll(r.model, dev, model.solver_of(r.model), cpu)
+
+    before, after = mean_nll(bare), mean_nll(found)
     assert spread != 1 and after < before
     assert any(f"sigma x {spread:.4f}" in line for line in log)
     for other in (0.9, 1.1):
         found.model.spread.fill_(other * spread)
-        assert engine.mean_nll(found.model, dev, cpu) > after
+        assert mean_nll(found) > after
     model.save(found.model, tmp_path / "model")
     assert model.load(tmp_path / "model").spread == found.model.spread
 
@@ -301,7 +305,8 @@ def test_the_average_is_what_is_evaluated_and_returned(tmp_path, defaults):
     assert not same(last.model, mean.model)
     assert [p.train_nll for p in last.curve] == [p.train_nll for p in mean.curve]
     _, dev = batches.split_dev(windows(), small(defaults)[-1])
-    assert engine.mean_nll(mean.model, dev, torch.device("cpu")) == mean.best_nll
+    solve = model.solver_of(mean.model)
+    assert engine.mean_nll(mean.model, dev, solve, torch.device("cpu")) == mean.best_nll
 
 
 MEMORIES = [

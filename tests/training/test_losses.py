@@ -35,7 +35,7 @@ def spacings(seed=0, length=LENGTH):
 def total(built, p, step=0, seed=0, **weights):
     generator = torch.Generator().manual_seed(seed)
     chosen = changed(p.losses, **{"drift_horizon": 4, **weights})
-    return losses.total(built, spacings(), HEIGHTS, step, chosen, generator)
+    return losses.total(built, spacings(), HEIGHTS, model.solver_of(built), step, chosen, generator)
 
 
 def test_a_ramp_is_linear_between_its_knots_and_constant_outside():
@@ -197,21 +197,24 @@ class Stub:
     def __init__(self, period):
         self.period, self.seen = period, []
 
-    def solved(self, window, height):
-        return None
-
-    def __call__(self, window, height, at=None, inverted=None):
+    def __call__(self, window, height, solution=None, at=None):
+        assert solution == ("solved", window.shape[1])
         self.seen.append(window)
         mu = window[:, at - self.period + 1][..., None]
         return torch.zeros_like(mu), mu, torch.full_like(mu, 1e-9)
 
 
+def solve(window, height):
+    """Stands for solutions: of each window as it is."""
+    return "solved", window.shape[1]
+
+
 def test_drift_is_the_accumulated_error_of_a_sliding_rollout():
     periodic = torch.tensor([0.5, 1.0, 1.5]).repeat(8)[None]
     stub = Stub(3)
-    assert losses.drift(stub, periodic, HEIGHTS[:1], 5) == 0
+    assert losses.drift(stub, periodic, HEIGHTS[:1], solve, 5) == 0
     assert [window.shape for window in stub.seen] == [(1, 19)] * 5
-    late = losses.drift(Stub(4), periodic, HEIGHTS[:1], 3)
+    late = losses.drift(Stub(4), periodic, HEIGHTS[:1], solve, 3)
     # 19, 20, 21 are 1.5, 0.5, 1.0 in truth; the rollout repeats what came four before.
     predicted = [periodic[0, 17], periodic[0, 18], periodic[0, 19]]
     truth = periodic[0, 21:]
@@ -221,7 +224,9 @@ def test_drift_is_the_accumulated_error_of_a_sliding_rollout():
 
 def test_drift_is_taken_every_so_many_steps_on_so_many_windows(defaults, monkeypatch):
     built, taken = network(defaults), []
-    monkeypatch.setattr(losses, "drift", lambda m, s, h, n: taken.append(s.shape) or s.sum() * 0)
+    monkeypatch.setattr(
+        losses, "drift", lambda m, s, h, solve, n: taken.append(s.shape) or s.sum() * 0
+    )
     for step in range(7):
         total(built, defaults, step, drift=0.5, drift_every=3, drift_batch=4)
     assert taken == [(4, LENGTH)] * 3
@@ -229,7 +234,7 @@ def test_drift_is_taken_every_so_many_steps_on_so_many_windows(defaults, monkeyp
 
 def test_gradients_of_drift_run_through_the_rollout(defaults):
     built = network(defaults)
-    losses.drift(built, spacings(), HEIGHTS, 4).backward()
+    losses.drift(built, spacings(), HEIGHTS, model.solver_of(built), 4).backward()
     assert all(w.grad.isfinite().all() for w in built.parameters())
     assert built.embed.weight.grad.abs().sum() > 0
 
@@ -240,7 +245,7 @@ def test_own_inputs_end_in_samples_of_the_model(defaults):
 
     def own(seed):
         generator = torch.Generator().manual_seed(seed)
-        return losses.own_inputs(built, inputs, HEIGHTS, 4, generator)
+        return losses.own_inputs(built, inputs, HEIGHTS, model.solver_of(built), 4, generator)
 
     assert torch.equal(own(1), own(1)) and not torch.equal(own(1), own(2))
     assert torch.equal(own(1)[:, :-4], inputs[:, :-4]) and not own(1).requires_grad

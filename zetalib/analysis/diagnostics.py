@@ -39,7 +39,7 @@ Inputs = tuple[Tensor, Tensor, Solution | None]  # of the model: spacing, height
 
 BLOCKS = 8  # consecutive groups of windows, for H
 SHARES = tuple(round(0.1 * k, 1) for k in range(10))  # of weights set to zero
-FOCUS_STEPS = 10  # of the rollouts behind rollout_effect: Err@10
+FOCUS_STEPS = stretches.FORCED  # of the rollouts behind rollout_effect: Err@10
 FOCUS = 5.0  # per cent of Err@10 from which a slot holds focus
 FOLDS = 8  # of the slot probe
 STRETCHES = 4  # of a window, over which effects are averaged for the probe
@@ -301,6 +301,10 @@ class Record:
     @staticmethod
     def of(windows: Windows, trajectories: int, context: int, horizon: int) -> Record:
         """Spread over the record that the windows form."""
+        have, need = windows.spacing.numel(), context + horizon
+        if have < need:
+            problem = f"the split has {have} spacings, its rollouts need {need}"
+            raise ZetaError("params.yaml: diagnose.horizon", problem, "Lower it.")
         some = stretches.stretches(windows, trajectories, context, horizon)
         return Record(np.column_stack([some.contexts, some.futures]), some.heights, context)
 
@@ -311,11 +315,14 @@ class Record:
         assert rolled.mean is not None
         return rollout.accumulated_error(rolled.mean, futures[:, :horizon])
 
-    def forced(self, forecaster: Forecaster, horizon: int) -> Floats:
-        """The same with the true spacing fed back at each step."""
+    def forced(self, forecaster: Forecaster, horizon: int, longest: int | None = None) -> Floats:
+        """The same with the true spacing fed back at each step, to contexts of up to `longest`."""
         futures = self.true[:, self.context : self.context + horizon]
-        predicted = [forecaster.begin(self.true[:, : self.context], self.heights, horizon).mean()]
-        predicted += [forecaster.step(true).mean() for true in futures[:, :-1].T]
+        # Each a beginning: what a step takes on is no evidence, and these are true.
+        ends = range(self.context, self.context + horizon)
+        longest = self.true.shape[1] if longest is None else longest
+        contexts = [self.true[:, max(end - longest, 0) : end] for end in ends]
+        predicted = [forecaster.begin(c, self.heights, 0).mean() for c in contexts]
         return rollout.accumulated_error(np.stack(predicted, axis=1), futures)
 
 
@@ -359,7 +366,7 @@ def diagnose(
     record = Record.of(windows, p.trajectories, context, max(p.horizon, FOCUS_STEPS))
     forecaster = interventions.forecaster(model, cache)
     free = record.free(forecaster, max(p.horizon, FOCUS_STEPS))
-    forced = record.forced(forecaster, FOCUS_STEPS)
+    forced = record.forced(forecaster, FOCUS_STEPS, model.context)
     seen = attend(model, targets)
     masking = masked_nll(model, targets)
 

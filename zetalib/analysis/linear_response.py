@@ -179,8 +179,8 @@ def attention_scores(model: SpacingMDN, targets: Targets) -> Floats:
     rows: list[Tensor] = []
 
     def watch(attention: Any, inputs: tuple[Any, ...]) -> None:
-        x, mixing, past = inputs
-        if past is not None:  # slots after a position
+        x, mixing, cache = inputs
+        if cache is not None and cache.length:  # slots after a position
             return
         qkv = attention.qkv(x).view(*x.shape[:2], 3, attention.heads, -1)[:, :, :2]
         if mixing.rotation is not None:

@@ -69,11 +69,18 @@ def stretches(windows: Windows, trajectories: int, context: int, horizon: int) -
     return Stretches(contexts, futures, windows.heights(torch.from_numpy(starts)).numpy())
 
 
+FORCED = 10  # steps that diagnostics also take with the true spacings fed back
+
+
 class Plan(NamedTuple):
-    """Rollouts of a stage: how many, and by spacings known how many steps."""
+    """Rollouts of a stage: how many, and by spacings known how many steps.
+
+    `forced`: true spacings beyond the longest context that are fed back too, for comparison.
+    """
 
     trajectories: int
     steps: dict[int, int]
+    forced: int = 0
 
 
 def plans(
@@ -86,7 +93,7 @@ def plans(
     return {
         "calibration": {
             "intervals": ahead,
-            "diagnostics": Plan(d.trajectories, {first: d.horizon}),
+            "diagnostics": Plan(d.trajectories, {first: max(d.horizon, FORCED)}, FORCED - 1),
             "laws": Plan(laws.trajectories, {first: laws.horizon}),
         },
         "val": {"intervals": ahead, "scores": scores},

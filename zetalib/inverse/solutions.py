@@ -144,7 +144,9 @@ class Extrapolation:
     ) -> None:
         t = contexts.shape[1]
         solved = cache.stacked(contexts, heights)
-        self._ahead = cache.ahead(contexts, heights, steps + 1).repeat(copies, 0)
+        cache.add(contexts, heights, solved)
+        if steps:
+            self._ahead = cache.ahead(contexts, heights, steps + 1).repeat(copies, 0)
         self._rows = np.empty((copies * len(contexts), t + steps, solved.shape[2]))
         self._rows[:, :t] = solved.repeat(copies, 0)
         self._end, self._steps, self._place = t, 0, np.zeros(len(self._rows))

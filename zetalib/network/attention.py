@@ -31,7 +31,7 @@ class KVCache:
     length : rows so far, the slots of a prefix among them
     spacings : spacings so far
     recent : (B, lags - 1), the last inputs at unit scale
-    offset : (B or 1, 1), height of the last spacing above the first zero (arithmetic positions)
+    offset : (B, 1), height of the last spacing above the first zero (arithmetic positions)
     solution : of the last spacing, fields (B, 1)
     states : (B, 1, M, width), final states of the slots of a prefix
     """
@@ -87,7 +87,7 @@ class KVCache:
         }
         for name in ("recent", "offset", "states"):
             value = getattr(self, name)
-            if value is not None and len(value) > 1:
+            if value is not None:
                 value = value.repeat_interleave(copies, 0)
             setattr(found, name, value)
         if self.solution is not None:
