@@ -19,17 +19,23 @@ def main() -> None:
     for split, wanted in plans.items():
         windows = window.load("data/windows", split)
         cache = solutions.load(f"data/inversion/{split}.safetensors")
-        for name, (number, steps, forced) in wanted.items():
-            some = stretches.stretches(windows, number, max(steps), max(steps.values()))
-            known = np.column_stack([some.contexts, some.futures[:, :forced]])
-            heights = some.heights
+        for name, plan in wanted.items():
+            longest, horizon = max(plan.steps), max(plan.steps.values())
+            if not horizon:
+                continue
+            some = stretches.stretches(
+                windows, plan.trajectories, longest, horizon, plan.steered_by
+            )
+            known = np.column_stack([some.contexts, some.futures[:, : plan.forced]])
             if p.invert.solve:
-                solved = cache.stacked(known, heights)
-                cache.add(known, heights, solved)
-                ahead = {t: cache.ahead(known[:, :t], heights, h) for t, h in steps.items()}
+                solved = cache.stacked(known, some.heights)
+                cache.add(known, some.heights, solved)
+                ahead = {
+                    t: cache.ahead(known[:, :t], some.heights, h) for t, h in plan.steps.items()
+                }
                 path = f"data/rollouts/{split}_{name}.safetensors"
-                solutions.save(path, known, heights, solved, ahead)
-                print(f"{split}, {name}: {number} contexts solved", flush=True)
+                solutions.save(path, known, some.heights, solved, ahead)
+                print(f"{split}, {name}: {len(known)} contexts solved", flush=True)
     scores, tail = plans["val"]["scores"], window.load("data/windows", "val")
     longest, horizon = max(scores.steps), max(scores.steps.values())
     some = stretches.stretches(tail, scores.trajectories, longest, horizon)

@@ -301,11 +301,7 @@ class Record:
     @staticmethod
     def of(windows: Windows, trajectories: int, context: int, horizon: int) -> Record:
         """Spread over the record that the windows form."""
-        have, need = windows.spacing.numel(), context + horizon
-        if have < need:
-            problem = f"the split has {have} spacings, its rollouts need {need}"
-            raise ZetaError("params.yaml: diagnose.horizon", problem, "Lower it.")
-        some = stretches.stretches(windows, trajectories, context, horizon)
+        some = stretches.stretches(windows, trajectories, context, horizon, "diagnose.horizon")
         return Record(np.column_stack([some.contexts, some.futures]), some.heights, context)
 
     def free(self, forecaster: Forecaster, horizon: int) -> Floats:

@@ -43,6 +43,7 @@ from zetalib.densities.histogram import Gridded
 from zetalib.errors import ZetaError
 from zetalib.kernels import cached
 from zetalib.theory.primes import prime_powers
+from zetalib.theory.zeta import gue_surmise
 
 Floats = NDArray[np.float64]
 
@@ -66,8 +67,7 @@ KERNEL = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 EDGES = np.round(np.arange(0, LONGEST + CELL / 2, CELL), 9)
 CENTRES = (EDGES[1:] + EDGES[:-1]) / 2
 AFTER = np.arange(NEXT // 2, round(2.5 / CELL), NEXT) * CELL  # s'
-SURMISE = 32 / np.pi**2 * CENTRES**2 * np.exp(-4 * CENTRES**2 / np.pi)
-SURMISE = SURMISE / SURMISE.sum()
+SURMISE = gue_surmise(CENTRES) / gue_surmise(CENTRES).sum()
 FARTHEST, FAR = 5.0, 1e-6  # end of one more cell, for spacings beyond the grid, and its mass
 
 

@@ -83,7 +83,17 @@ def read(path: str | Path) -> dict[int, RolledOut]:
     except (OSError, KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
         problem = f"not a file of rollouts ({' '.join(str(error).split())})"
         raise ZetaError(path, problem, _AGAIN) from None
-    for key, values in arrays.items():
-        if not np.isfinite(values).all():
-            raise ZetaError(path, f"rollout {key} holds what is not finite", _AGAIN)
+    for context, one in found.items():
+        whole = {v.shape for name, v in one.predicted.items() if name not in one.subset}
+        for name, values in one.predicted.items():
+            few = one.subset.get(name)
+            rows = {shape[0] for shape in whole if len(shape) == 2}
+            good = values.ndim == 2 and len(whole) == 1 and len(rows) == 1
+            if good and few is not None:
+                good = few.shape == values.shape[:1] and few.dtype.kind == "i"
+                good = good and bool(((few >= 0) & (few < max(rows))).all())
+            if not good or not np.isfinite(values).all():
+                problem = f"{name} beyond {context} spacings: shape {values.shape}, expected finite"
+                problem += " spacings of all contexts, or of those that it numbers"
+                raise ZetaError(path, problem, _AGAIN)
     return found

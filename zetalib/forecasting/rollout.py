@@ -51,6 +51,8 @@ def rollout(
     draws : trajectories of each context that are fed draws from the forecast
     """
     copies = int(mean) + draws
+    if not copies:
+        raise ValueError("a rollout needs something to feed back: the mean, or draws")
     size = max(1, ROWS // copies)
     parts = [slice(i, min(i + size, len(contexts))) for i in range(0, len(contexts), size)]
     rng = np.random.default_rng(seed)

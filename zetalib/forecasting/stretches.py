@@ -16,12 +16,18 @@ from zetalib.types import Floats
 
 
 def contexts_and_futures(
-    spacing: Floats, trajectories: int, context: int, horizon: int, window: int = 1
+    spacing: Floats,
+    trajectories: int,
+    context: int,
+    horizon: int,
+    window: int = 1,
+    steered_by: str = "evaluate.horizons",
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Evenly spread stretches of a contiguous record, shape (m,).
 
     `window`: they begin where windows of that length do as far as there are such places, else half
     way between, and so on: what was computed of whole windows serves their beginnings too.
+    `steered_by`: the parameter that `horizon` is from.
 
     Returns
     -------
@@ -39,7 +45,7 @@ def contexts_and_futures(
     length = context + horizon
     if len(spacing) < length:
         problem = f"the split has {len(spacing)} spacings, a rollout needs {length}"
-        raise ZetaError("params.yaml: evaluate", problem, "Shorten evaluate.horizons.")
+        raise ZetaError(f"params.yaml: {steered_by}", problem, "Lower it, or take more zeros.")
     room = len(spacing) - length
     step = window
     while step > 1 and room // step + 1 < trajectories:
@@ -62,10 +68,21 @@ class Stretches:
     heights: Floats  # of the contexts' first zeros
 
 
-def stretches(windows: Windows, trajectories: int, context: int, horizon: int) -> Stretches:
-    """Stretches of the record that windows form, beginning where windows do if there is room."""
+def stretches(
+    windows: Windows,
+    trajectories: int,
+    context: int,
+    horizon: int,
+    steered_by: str = "evaluate.horizons",
+) -> Stretches:
+    """Stretches of the record that windows form, beginning where windows do if there is room.
+
+    ZetaError as :func:`contexts_and_futures`.
+    """
     record, length = windows.spacing.numpy().ravel(), windows.spacing.shape[1]
-    contexts, futures, starts = contexts_and_futures(record, trajectories, context, horizon, length)
+    contexts, futures, starts = contexts_and_futures(
+        record, trajectories, context, horizon, length, steered_by
+    )
     return Stretches(contexts, futures, windows.heights(torch.from_numpy(starts)).numpy())
 
 
@@ -75,11 +92,13 @@ FORCED = 10  # steps that diagnostics also take with the true spacings fed back
 class Plan(NamedTuple):
     """Rollouts of a stage: how many, and by spacings known how many steps.
 
-    `forced`: true spacings beyond the longest context that are fed back too, for comparison.
+    `steered_by`: the parameter that the steps are from. `forced`: true spacings beyond the longest
+    context that are fed back too, for comparison.
     """
 
     trajectories: int
     steps: dict[int, int]
+    steered_by: str
     forced: int = 0
 
 
@@ -88,13 +107,18 @@ def plans(
 ) -> dict[str, dict[str, Plan]]:
     """The rollouts of all stages, by split and by what they are for."""
     first = e.contexts[0]
-    ahead = Plan(c.trajectories, {first: max((h for h in e.horizons if h <= c.ahead), default=0)})
-    scores = Plan(e.trajectories, dict.fromkeys(e.contexts, max(e.horizons)))
+    ahead = max((h for h in e.horizons if h <= c.ahead), default=0)
+    intervals = Plan(c.trajectories, {first: ahead}, "calibrate.ahead")
+    horizon, longest = max(d.horizon, FORCED), max(e.horizons)
+    diagnostics = Plan(d.trajectories, {first: horizon}, "diagnose.horizon", FORCED - 1)
     return {
         "calibration": {
-            "intervals": ahead,
-            "diagnostics": Plan(d.trajectories, {first: max(d.horizon, FORCED)}, FORCED - 1),
-            "laws": Plan(laws.trajectories, {first: laws.horizon}),
+            "intervals": intervals,
+            "diagnostics": diagnostics,
+            "laws": Plan(laws.trajectories, {first: laws.horizon}, "laws.horizon"),
         },
-        "val": {"intervals": ahead, "scores": scores},
+        "val": {
+            "intervals": intervals,
+            "scores": Plan(e.trajectories, dict.fromkeys(e.contexts, longest), "evaluate.horizons"),
+        },
     }
