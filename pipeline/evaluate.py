@@ -24,7 +24,7 @@ def main() -> None:
     forecaster = interventions.forecaster(
         network, cache, fade=p.evaluate.fade, gate=p.evaluate.gate
     )
-    of_rivals = rollouts.read("data/rollouts/rivals.safetensors")
+    of_rivals = rollouts.read("data/rival_rollouts.safetensors")
     rolled = evaluate.rollouts(windows, forecaster, p.evaluate, of_rivals)
     samples, truth = ahead.sample_ahead(windows, network, p.evaluate, p.calibrate, cache)
     block, raw = p.baselines.block, conformal.intervals(found.mixture, calibrator.levels)

@@ -2,7 +2,7 @@
 
     python -m pipeline.operators data/results/arithmetic-small-1337/model ...
 
-Each is looked at as stage laws looks at the graph's own, on the calibration split cut to the
+Each is looked at as stage claims looks at the graph's own, on the calibration split cut to the
 network's context; `metrics/operator/NAME.json` and `plots/operator/NAME/*.csv` are written.
 """
 

@@ -47,7 +47,7 @@ def main() -> None:
         t: rollouts.roll_out(stretch[:, :t], some.heights, h, ar, p.evaluate.explicit)
         for t, h in scores.steps.items()
     }
-    rollouts.write("data/rollouts/rivals.safetensors", rolled)
+    rollouts.write("data/rival_rollouts.safetensors", rolled)
 
 
 if __name__ == "__main__":

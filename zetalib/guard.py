@@ -40,7 +40,6 @@ FILES = {
     Path("data/windows"): {"meta.json", "index.parquet", *(f"{split}.pt" for split in SPLITS)},
     Path("data/inversion"): {f"{split}.safetensors" for split in SPLITS},
     Path("data/rollouts"): {
-        "rivals.safetensors",
         *(f"calibration_{name}.safetensors" for name in ("intervals", "diagnostics", "laws")),
         *(f"val_{name}.safetensors" for name in ("intervals", "scores")),
     },

@@ -214,7 +214,7 @@ def test_free_and_forced_errors_differ_by_what_is_fed_back():
 
     forecaster = Recomputed(last_and_a_bit, CONTEXT)
     assert record.free(forecaster, 3) == pytest.approx([0.1, 0.3, 0.6])
-    assert record.forced(forecaster, 3) == pytest.approx([0.1, 0.2, 0.3])
+    assert record.forced(forecaster, 3, CONTEXT) == pytest.approx([0.1, 0.2, 0.3])
 
 
 def test_true_spacings_that_are_fed_back_are_evidence():
@@ -229,7 +229,7 @@ def test_true_spacings_that_are_fed_back_are_evidence():
         return Mixture(ones, solution.fine[:, -1:], solution.fine_sd[:, -1:])
 
     record, forecaster = Record(true, heights, context), Recomputed(fine, context, cache)
-    solved = [cache(true[:, h : h + context], heights).fine[:, -1] for h in range(steps)]
+    solved = [cache(true[:, : context + h], heights).fine[:, -1] for h in range(steps)]
     expected = rollout.accumulated_error(np.stack(solved, 1), true[:, context:])
     forced, free = record.forced(forecaster, steps), record.free(forecaster, steps)
     assert forced == pytest.approx(expected, abs=1e-12)
@@ -378,7 +378,7 @@ def test_effects_are_differences_to_the_model_as_it_is(defaults):
 
 
 def test_a_split_too_short_for_rollouts_is_refused(defaults):
-    with pytest.raises(ZetaError, match=r"diagnose\.horizon: the split has 768 .* need 812"):
+    with pytest.raises(ZetaError, match=r"diagnose\.horizon: the split has 768 .* needs 812"):
         diagnose(defaults, network(defaults), horizon=800)
 
 

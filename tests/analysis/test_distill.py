@@ -345,12 +345,54 @@ def test_autoregression_of_as_many_terms_is_the_linear_formula(q):
     window = np.repeat(np.arange(50), 10)
     lags = distill.Task(x[fit], y[fit], q, y[fit], window, x[tail], y[tail], y[tail], q)
     three = dataclasses.replace(lags, x=x[fit, :3], tail=x[tail, :3])
-    table, _ = distill.tabulate(three, lags, ["1.5", "0.5*s2/s2 + 1.0*s1"], ["s1", "s2", "s3"])
+    texts, names = ["1.5", "0.5*s2/s2 + 1.0*s1"], ["s1", "s2", "s3"]
+    front = distill.fit_front(three.x, three.y, q, lags.x, texts, names)
+    table, _ = distill.tabulate(three, lags, front)
     full = table.iloc[-1]
     assert full["terms"] == 3 and full["chosen"]
     for score in ("r2_model", "r2_true", "nll"):
         assert full[score] == pytest.approx(full[f"ar_{score}"], abs=1e-9)
     assert full["r2_true"] > table["ar_r2_true"].iloc[0] and table["terms"].iloc[0] == 0
+
+
+def test_formulas_for_the_truth_are_the_same_from_their_file(p, tmp_path):
+    p = changed(p, targets=["truth"], statistics=["mean", "q0.9"], samples=300, evaluations=1000)
+    fit, tail = sides(p)
+    bare = dataclasses.replace(fit, mixture=None)  # nothing of a forecast is looked at
+    fronts = distill.fronts_of_truth(bare, LENGTH, p)
+    distill.write_fronts(tmp_path / "truth.json", fronts)
+    kept = distill.read_fronts(tmp_path / "truth.json")
+    (one, rows), (two, others) = (distill.distill(fit, tail, LENGTH, p, f) for f in (fronts, kept))
+    numbers = one.select_dtypes("number").columns
+    np.testing.assert_allclose(one[numbers], two[numbers], rtol=1e-9)
+    assert [r["form"] for r in rows] == [r["form"] for r in others] and len(rows) >= 2
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "__import__('os')",
+        "s1.__class__",
+        "s9",
+        "k3",
+        "exp(s1, 2)",
+        "lambda: 1",
+        "[s1]",
+        "s1 +",
+        "'s1'",
+    ],
+)
+def test_a_form_is_arithmetic_and_nothing_else(form):
+    with pytest.raises(ValueError, match="no part of a formula|is no formula"):
+        distill.read_form(form, ["s1"], [1.0])
+
+
+def test_a_damaged_file_of_formulas_is_refused(tmp_path):
+    path = tmp_path / "truth.json"
+    for text in ("", "{}", '[{"known": "3-23"}]', "[1]"):
+        path.write_text(text)
+        with pytest.raises(ZetaError, match=r"truth\.json: not a file of formulas.*-f truth"):
+            distill.read_fronts(path)
 
 
 def test_a_node_must_pay_for_itself():

@@ -19,10 +19,10 @@ import torch
 from conftest import changed
 
 from zetalib.densities.mixture import Mixture
-from zetalib.forecasting import forecasts, rollout
+from zetalib.forecasting import forecasts, stretches
 from zetalib.network import model
 
-STRETCHES = rollout.contexts_and_futures
+STRETCHES = stretches.contexts_and_futures
 CRPS, FORWARD = Mixture.crps, model.SpacingMDN.forward
 
 
@@ -40,18 +40,18 @@ def against_the_next(self, y):
     return CRPS(self, np.roll(y, -1))
 
 
-def any_length(self, spacing, height, **how):
+def any_length(self, spacing, height, *rest, **how):
     """The window as it comes, its last spacings taken for those of a window of the right length."""
-    return FORWARD(self, spacing[:, -self.context :], height, **how)
+    return FORWARD(self, spacing[:, -self.context :], height, *rest, **how)
 
 
 BUGS = {
     "context of 10": (
-        (rollout, "contexts_and_futures", short_context),
+        (stretches, "contexts_and_futures", short_context),
         test_rollout.test_the_whole_context_is_given_and_grows_until_it_keeps_its_newer_half,
     ),
     "summed from index 0": (
-        (rollout, "contexts_and_futures", from_index_zero),
+        (stretches, "contexts_and_futures", from_index_zero),
         test_rollout.test_errors_are_summed_from_the_end_of_the_context,
     ),
     "the next item's target": (
@@ -85,18 +85,19 @@ def test_a_postfix_window_with_its_slots_counted_in_is_refused(positions, defaul
     memory = changed(defaults.memory, kind="postfix", slots=slots)
     built = model.SpacingMDN(config, memory, length)
     height = torch.full((2,), 1e6, dtype=torch.float64)
+    solve = model.solver_of(built)
     right = torch.ones((2, length + 1), dtype=torch.float64)
-    assert forecasts.forecast_windows(built, right, height).mu.shape[1] == length
+    assert forecasts.forecast_windows(built, right, height, solve).mu.shape[1] == length
     longer = torch.ones((2, length + 1 + slots), dtype=torch.float64)
     with pytest.raises(ValueError, match="27 spacings given, the model's context is 24"):
-        forecasts.forecast_windows(built, longer, height)
+        forecasts.forecast_windows(built, longer, height, solve)
 
 
 def test_a_window_that_sees_itself_is_rejected(monkeypatch, defaults):
     """The leak at its crudest: every forecast is told the spacing that follows it."""
 
-    def leaky(self, spacing, height, **how):
-        log_pi, mu, sigma = FORWARD(self, spacing, height, **how)
+    def leaky(self, spacing, height, *rest, **how):
+        log_pi, mu, sigma = FORWARD(self, spacing, height, *rest, **how)
         return log_pi, mu + 0.1 * spacing.roll(-1, 1)[:, : mu.shape[1], None], sigma
 
     test_model.test_forecasts_never_move_when_later_spacings_do({"layers": 1}, defaults)

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from zetalib.densities.mixture import Mixture
-from zetalib.forecasting import rollout
+from zetalib.forecasting import rollout, stretches
 from zetalib.forecasting.decoding import Recomputed
-from zetalib.forecasting.stretches import contexts_and_futures
 
 HEIGHTS = np.full(100, 1e6)
 
@@ -46,7 +45,7 @@ def periodic(period=7):
 
 def test_a_perfect_forecaster_accumulates_no_error():
     spacing, forecaster = periodic()
-    contexts, futures, _ = contexts_and_futures(spacing, 100, 128, 200)
+    contexts, futures, _ = stretches.contexts_and_futures(spacing, 100, 128, 200)
     predicted = rollout.rollout(forecaster, contexts, HEIGHTS, 200).mean
     assert rollout.accumulated_error(predicted, futures).max() < 1e-9
 
@@ -61,7 +60,7 @@ def test_the_whole_context_is_given_and_grows_until_it_keeps_its_newer_half():
         return sharp(np.full(len(context), 9.0))
 
     spacing = np.arange(1000.0)
-    contexts, _, _ = contexts_and_futures(spacing, 100, 128, 5)
+    contexts, _, _ = stretches.contexts_and_futures(spacing, 100, 128, 5)
     rollout.rollout(Recomputed(forecaster, 131), contexts, HEIGHTS, 5)
     assert [s.shape[1] for s in seen] == [128, 129, 130, 131, 66]
     assert seen[0][0].tolist() == spacing[:128].tolist()
@@ -72,7 +71,7 @@ def test_the_whole_context_is_given_and_grows_until_it_keeps_its_newer_half():
 def test_errors_are_summed_from_the_end_of_the_context():
     """Regression: Err@h was once summed from index 0 of the window."""
     spacing = np.concatenate([np.full(128, 5.0), np.full(10, 1.0)])
-    contexts, futures, _ = contexts_and_futures(spacing, 100, 128, 10)
+    contexts, futures, _ = stretches.contexts_and_futures(spacing, 100, 128, 10)
     assert futures.tolist() == [[1.0] * 10] * 100
     says = knowing(lambda context: sharp(np.full(len(context), 1.25)))
     predicted = rollout.rollout(says, contexts, HEIGHTS, 10).mean

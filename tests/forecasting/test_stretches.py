@@ -52,11 +52,14 @@ def test_what_each_stage_rolls_out_is_what_its_parameters_say(defaults):
     laws = changed(defaults.laws, horizon=11, trajectories=4)
     assert stretches.plans(e, c, d, laws) == {
         "calibration": {
-            "intervals": Plan(120, {16: 3}),
-            "diagnostics": Plan(3, {16: 12}),
-            "laws": Plan(4, {16: 11}),
+            "intervals": Plan(120, {16: 3}, "calibrate.ahead"),
+            "diagnostics": Plan(3, {16: 12}, "diagnose.horizon", 9),
+            "laws": Plan(4, {16: 11}, "laws.horizon"),
         },
-        "val": {"intervals": Plan(120, {16: 3}), "scores": Plan(107, {16: 9, 8: 9})},
+        "val": {
+            "intervals": Plan(120, {16: 3}, "calibrate.ahead"),
+            "scores": Plan(107, {16: 9, 8: 9}, "evaluate.horizons"),
+        },
     }
     far = changed(e, horizons=[3, 9])
     none = stretches.plans(far, changed(c, ahead=1), d, laws)

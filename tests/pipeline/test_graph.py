@@ -86,7 +86,7 @@ def test_the_guard_knows_what_stage_rollouts_writes(defaults):
     from zetalib.forecasting import stretches
 
     sections = (defaults.evaluate, defaults.calibrate, defaults.diagnose, defaults.laws)
-    written = {"rivals.safetensors"} | {
+    written = {
         f"{split}_{name}.safetensors"
         for split, wanted in stretches.plans(*sections).items()
         for name in wanted

@@ -825,6 +825,8 @@ def read_fronts(path: str | Path) -> Fronts:
     """
     try:
         rows = json.loads(Path(path).read_bytes())
+        if not isinstance(rows, list):
+            raise ValueError("a list is expected")
         return {
             (str(row["known"]), str(row["features"]), str(row["statistic"])): Front(
                 [read_form(f["form"], f["names"], f["constants"]) for f in row["formulas"]],
