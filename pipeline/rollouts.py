@@ -27,15 +27,17 @@ def main() -> None:
                 windows, plan.trajectories, longest, horizon, plan.steered_by
             )
             known = np.column_stack([some.contexts, some.futures[:, : plan.forced]])
+            heights, ahead = some.heights, {}
             if p.invert.solve:
-                solved = cache.stacked(known, some.heights)
-                cache.add(known, some.heights, solved)
-                ahead = {
-                    t: cache.ahead(known[:, :t], some.heights, h) for t, h in plan.steps.items()
-                }
-                path = f"data/rollouts/{split}_{name}.safetensors"
-                solutions.save(path, known, some.heights, solved, ahead)
-                print(f"{split}, {name}: {len(known)} contexts solved", flush=True)
+                solved = cache.stacked(known, heights)
+                cache.add(known, heights, solved)
+                ahead = {t: cache.ahead(known[:, :t], heights, h) for t, h in plan.steps.items()}
+            else:  # the file is there, and holds nothing
+                known, heights = known[:0], heights[:0]
+                solved = np.empty((*known.shape, len(solutions.Solution._fields)))
+            path = f"data/rollouts/{split}_{name}.safetensors"
+            solutions.save(path, known, heights, solved, ahead)
+            print(f"{split}, {name}: {len(known)} contexts solved", flush=True)
     scores, tail = plans["val"]["scores"], window.load("data/windows", "val")
     longest, horizon = max(scores.steps), max(scores.steps.values())
     some = stretches.stretches(tail, scores.trajectories, longest, horizon)
