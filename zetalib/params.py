@@ -180,7 +180,10 @@ class Model(Section):
     components: Positive  # K
     sigma_floor: Rate  # smallest sigma, in mean spacings
     target: Literal["spacing", "residual"]
-    inversion: bool  # start from the forecasts of zetalib.inversion; the network learns the density
+    inversion: bool  # densities about the forecasts of zetalib.inverse, beside the network's own
+    # With inversion: share of the weight of either forecast that goes to the other after each
+    # spacing, however the two did (zetalib.network.trust).
+    doubt: Annotated[float, Field(gt=0, lt=0.5)]
     entropy_reg: NotNegative  # loss = NLL - entropy_reg * H(pi)
 
     @model_validator(mode="after")

@@ -153,7 +153,7 @@ def test_some_at_a_time_is_all_at_once(defaults, monkeypatch):
 def of_inversion(p, positions, of_memory):
     built = network(p, {"positions": positions, "inversion": True, "lags": 3}, of_memory)
     with torch.no_grad():
-        built.prior.weight.mul_(0.1)
+        built.density.head.weight.mul_(0.1)
     return built
 
 

@@ -33,9 +33,9 @@ def network(p, of_model, of_memory):
     )
     for weight in built.parameters():
         torch.nn.init.normal_(weight, std=0.3)
-    if built.prior is not None:
+    if built.density is not None:
         with torch.no_grad():
-            built.prior.weight.mul_(0.1)
+            built.density.head.weight.mul_(0.1)
     return built.eval()
 
 

@@ -203,7 +203,7 @@ def test_forecasts_file_is_the_promised_interface(tmp_path, defaults):
     schema = pq.read_schema(tmp_path / "val.parquet")
     assert schema.names == ["n", "y", "pi", "mu", "sigma", "split"]
     for name in ("pi", "mu", "sigma"):
-        assert schema.field(name).type.list_size == 8
+        assert schema.field(name).type.list_size == defaults.model.components
         assert str(schema.field(name).type.value_type) == "double"
 
 

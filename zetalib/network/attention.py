@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,39 @@ from torch import Tensor, nn
 
 from zetalib.inverse.solutions import Solution
 from zetalib.network.positions import Rotation, rotate
+from zetalib.network.solution_density import Experts, Forecast
 
 Keys = tuple[Tensor, Tensor]  # keys and values, each (B, H, L, d)
+
+
+class Judged(NamedTuple):
+    """The last spacing of contexts, as a model that starts from solutions saw it.
+
+    `solution`, fields (B, 1); `features` of it, (B, 1, 11); forecasts made then, (B, 1, K) and
+    (B, 1, K + 6), and `odds` of the informed one, (B, 1).
+    """
+
+    solution: Solution
+    features: Tensor
+    experts: Experts
+    odds: Tensor
+
+    def repeat(self, copies: int) -> Judged:
+        """The same contexts, each `copies` times in a row."""
+
+        def again(values: Tensor) -> Tensor:
+            return values.repeat_interleave(copies, 0)
+
+        def each(forecast: Forecast) -> Forecast:
+            log_pi, mu, sigma = map(again, forecast)
+            return log_pi, mu, sigma
+
+        return Judged(
+            Solution(*map(again, self.solution)),
+            again(self.features),
+            Experts(*map(each, self.experts)),
+            again(self.odds),
+        )
 
 
 class KVCache:
@@ -32,7 +64,7 @@ class KVCache:
     spacings : spacings so far
     recent : (B, lags - 1), the last inputs at unit scale
     offset : (B, 1), height of the last spacing above the first zero (arithmetic positions)
-    solution : of the last spacing, fields (B, 1)
+    judged : what a model that starts from solutions goes on from
     states : (B, 1, M, width), final states of the slots of a prefix
     """
 
@@ -40,7 +72,7 @@ class KVCache:
         self.room, self.length, self.spacings = room, 0, 0
         self.recent: Tensor | None = None
         self.offset: Tensor | None = None
-        self.solution: Solution | None = None
+        self.judged: Judged | None = None
         self.states: Tensor | None = None
         # With `room`, keys are transposed: one row reads them so in half the time.
         self._layers: dict[int, Keys] = {}
@@ -67,6 +99,8 @@ class KVCache:
             b, h, _, d = k.shape
             self._layers[layer] = k.new_empty(b, h, d, self.room), v.new_empty(b, h, self.room, d)
         keys, values = self._layers[layer]
+        if end > self.room:  # slots after many positions, which are not kept
+            return torch.cat([keys[..., :start].mT, k], 2), torch.cat([values[:, :, :start], v], 2)
         keys[..., start:end] = k.mT
         values[:, :, start:end] = v
         return (keys[..., :end].mT, values[:, :, :end]) if start else (k, v)
@@ -90,8 +124,8 @@ class KVCache:
             if value is not None:
                 value = value.repeat_interleave(copies, 0)
             setattr(found, name, value)
-        if self.solution is not None:
-            found.solution = Solution(*(s.repeat_interleave(copies, 0) for s in self.solution))
+        if self.judged is not None:
+            found.judged = self.judged.repeat(copies)
         return found
 
 

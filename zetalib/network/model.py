@@ -31,15 +31,14 @@ from zetalib import atomic, params
 from zetalib.data.window import height_offsets
 from zetalib.errors import ZetaError
 from zetalib.inverse.solutions import Solution, SolutionCache
-from zetalib.network.attention import Block, KVCache, Mixing
+from zetalib.network.attention import Block, Judged, KVCache, Mixing
 from zetalib.network.memory import Intervention, Link, Memory, Statistics
 from zetalib.network.positions import Rotary, log_height
+from zetalib.network.solution_density import SCALE, Experts, Forecast, SolutionDensity
+from zetalib.network.trust import log_odds, select, weigh
 
-FEATURES = 11  # of a solution, read by a token
-SCALE = 0.41  # std of spacings: inputs reach the network at unit scale
 CHUNK = 32  # positions whose postfix slots attend in one go: their mask grows with the square
 
-Forecast = tuple[Tensor, Tensor, Tensor]  # log_pi, mu, sigma, each (B, P, K)
 # Spacings (B, T) and heights (B,) to solutions, for a model that starts from them; None for others.
 Solve = Callable[[Tensor, Tensor], Solution | None]
 
@@ -66,6 +65,7 @@ class Trace:
         Spacings' states after each block.
     read : (B, P, width)
         What the head reads, before the link.
+    experts : forecasts without the solutions and with them, of a model that starts from solutions
     """
 
     probabilities: bool = True
@@ -76,6 +76,7 @@ class Trace:
     memory_mass: list[Tensor] = field(default_factory=list)
     hidden: list[Tensor] = field(default_factory=list)
     read: Tensor | None = None
+    experts: Experts | None = None
 
 
 class SpacingMDN(nn.Module):
@@ -107,9 +108,9 @@ class SpacingMDN(nn.Module):
         self.norm = nn.RMSNorm(width)
         self.head = nn.Linear(width, 3 * config.components)
         self.register_buffer("spread", torch.ones(()))  # set after training: params.Train.rescale
-        self.prior: nn.Linear | None = None
+        self.density: SolutionDensity | None = None
         if config.inversion:
-            self.prior = nn.Linear(FEATURES, width)
+            self.density = SolutionDensity(config.sigma_floor)
         self.memory: Memory | None = None
         self.link: Link | None = None
         if memory.kind != "none":
@@ -136,20 +137,10 @@ class SpacingMDN(nn.Module):
         with torch.no_grad():  # components start spread over the support of a spacing
             self.head.bias[k : 2 * k] = torch.linspace(0.2, 2.0, k) - self.centre
             self.head.bias[2 * k :] = -1.0
-            if config.inversion:
-                self._anchor_head()
+        if self.density is not None:
+            self.density.start()
         if self.link is not None:
             self.link.start_closed()
-
-    def _anchor_head(self) -> None:
-        """Half of the Gaussians start on the fine forecast, a quarter on the middle one."""
-        k = self.config.components
-        fine, middle = k // 2, k // 4
-        bias = torch.zeros(3, k)
-        bias[2, :fine] = torch.linspace(-1.5, 2.0, fine)
-        bias[2, fine : fine + middle] = torch.linspace(-0.5, 1.0, middle)
-        bias[1, fine + middle :] = torch.linspace(-1.0, 1.0, k - fine - middle)
-        self.head.bias.copy_(bias.flatten())
 
     @property
     def takes(self) -> torch.dtype:
@@ -202,30 +193,55 @@ class SpacingMDN(nn.Module):
         """
         start = 0 if cache is None else cache.spacings
         end = start + spacing.shape[1]
-        if end > self.context:
+        whole = self.density is None or self.memory is not None or cache is not None
+        if end > self.context and whole:
             raise ValueError(f"{end} spacings given, the model's context is {self.context}")
         if height.shape != spacing.shape[:1]:
             raise ValueError(
                 f"{len(spacing)} windows given, heights of shape {tuple(height.shape)}"
             )
-        if self.prior is not None and solution is None:
+        if self.density is not None and solution is None:
             raise ValueError("the model starts from solutions of the inverse problem: give them")
         if cache is not None and (intervene is not None or self.memory_config.mask == "leaky"):
             raise ValueError("what is done to earlier rows cannot be kept in a cache")
         intervene = Intervention() if intervene is None else intervene
+        if self.density is None or solution is None:
+            return self._network(spacing, height, at, trace, intervene, cache)
+        if end > self.context:
+            if trace is not None:
+                raise ValueError(f"{end} spacings given, a trace is of {self.context} at most")
+            alone = self._in_pieces(spacing, height, intervene)
+        else:
+            alone = self._network(spacing, height, None, trace, intervene, cache)
+        experts, odds = self._experts(spacing, solution, alone, cache)
+        if at is not None:
+            at = at - start
+            experts = Experts(*(select(forecast, at) for forecast in experts))
+            odds = odds[:, at]
+        if trace is not None:
+            trace.experts = experts
+            if at is not None and trace.read is not None:
+                trace.read = trace.read[:, at]
+        return weigh(experts, odds)
+
+    def _network(
+        self,
+        spacing: Tensor,
+        height: Tensor,
+        at: Tensor | None,
+        trace: Trace | None,
+        intervene: Intervention,
+        cache: KVCache | None,
+    ) -> Forecast:
+        """What the network says of the spacings alone, as :meth:`forward`."""
         x, offset = self._embedded(spacing, height, cache)
-        if self.prior is not None and solution is not None:
-            earlier = None if cache is None else cache.solution
-            x = x + self.prior(features(spacing, solution, earlier))
-            if cache is not None:
-                cache.solution = solution.at((slice(None), slice(-1, None)))
         states: Tensor | None
         if self.memory_config.kind == "postfix":
             read, states = self._postfix(x, offset, at, trace, intervene, cache)
         else:
             read, states = self._sequence(x, offset, at, trace, intervene, cache)
         if cache is not None:
-            cache.spacings = end
+            cache.spacings += spacing.shape[1]
         if trace is not None:
             trace.read = read
             trace.memory = None if states is None else states[:, -1]
@@ -236,28 +252,57 @@ class SpacingMDN(nn.Module):
             read = self.link(read, self.memory.summary(states, kept), scale)
         log_pi, mu, sigma = self.head(read).to(self.takes).chunk(3, -1)
         sigma = self.spread * (F.softplus(sigma) + self.config.sigma_floor)
-        log_pi = F.log_softmax(log_pi, -1)
-        if self.prior is None or solution is None:
-            return log_pi, mu + self.centre, sigma
-        if at is not None:
-            solution = solution.at((slice(None), at - start))
-        anchor, unit = self._anchors(solution)
-        return log_pi, anchor + unit * mu, unit * sigma
+        return F.log_softmax(log_pi, -1), mu + self.centre, sigma
 
-    def _anchors(self, solution: Solution) -> tuple[Tensor, Tensor]:
-        """Origin and unit of each Gaussian's mean and sigma, (B, P, K), in mean spacings.
+    def _in_pieces(self, spacing: Tensor, height: Tensor, intervene: Intervention) -> Forecast:
+        """The network on more spacings than it takes: each row sees half of what it takes or more.
 
-        Half of them speak of the distance from the fine forecast in its standard deviations, a
-        quarter of that from the middle one, the others of spacings.
+        Heights are not moved on along a window: it is far shorter than what rounding hides.
         """
-        k = self.config.components
-        of = torch.full((k,), 2, device=solution.fine.device)
-        of[: k // 2] = 0
-        of[k // 2 : k // 2 + k // 4] = 1
-        whole = torch.ones_like(solution.fine)
-        anchor = torch.stack([solution.fine, solution.middle, whole], -1)
-        unit = torch.stack([solution.fine_sd, solution.middle_sd, SCALE * whole], -1)
-        return anchor[..., of], unit[..., of]
+        t, full = spacing.shape[1], self.context
+        ends = [full, *range(2 * full - full // 2, t, full - full // 2), t]
+        pieces = torch.stack([spacing[:, end - full : end] for end in ends], 1).flatten(0, 1)
+        found = self._network(
+            pieces, height.repeat_interleave(len(ends)), None, None, intervene, None
+        )
+        parts = []
+        for part in found:
+            by_piece = part.view(len(spacing), len(ends), full, -1)
+            new = [by_piece[:, 0]]
+            for i in range(1, len(ends)):
+                new.append(by_piece[:, i, full - (ends[i] - ends[i - 1]) :])
+            parts.append(torch.cat(new, 1))
+        log_pi, mu, sigma = parts
+        return log_pi, mu, sigma
+
+    def _experts(
+        self, spacing: Tensor, solution: Solution, alone: Forecast, cache: KVCache | None
+    ) -> tuple[Experts, Tensor]:
+        """Both forecasts after every position, and the log odds of the informed one, (B, T)."""
+        assert self.density is not None
+        kept = None if cache is None else cache.judged
+        informed, features = self.density(
+            spacing,
+            solution,
+            alone,
+            None if kept is None else kept.solution,
+            None if kept is None else kept.features,
+        )
+        experts = Experts(alone, informed)
+        if self.training:  # each learns every target
+            return experts, torch.zeros_like(spacing)
+        with torch.no_grad():
+            before = None if kept is None else (kept.experts, kept.odds)
+            odds = log_odds(experts, spacing, self.config.doubt, before)
+        if cache is not None:
+            last = slice(-1, None)
+            cache.judged = Judged(
+                solution.at((slice(None), last)),
+                features,
+                Experts(*(select(forecast, last) for forecast in experts)),
+                odds[:, last],
+            )
+        return experts, odds
 
     def _embedded(
         self, spacing: Tensor, height: Tensor, cache: KVCache | None
@@ -440,45 +485,6 @@ class SpacingMDN(nn.Module):
         return y.reshape(cache.batch, p, slots, -1)
 
 
-def features(spacing: Tensor, solution: Solution, earlier: Solution | None = None) -> Tensor:
-    """Describe the solution of the inverse problem to a token, at about unit scale.
-
-    The three forecasts, logs of their deviations, how far they lie apart, the misfit, and how far
-    the forecasts made one position earlier were from this token's spacing.
-
-    Parameters
-    ----------
-    spacing : shape (B, T)
-    solution : fields of shape (B, T)
-    earlier : fields of shape (B, 1)
-        That before the first of them; None: there is none.
-
-    Returns
-    -------
-    float32 tensor, shape (B, T, 11)
-        Row t depends on rows up to t of both.
-    """
-    means = torch.stack([solution.fine, solution.middle, solution.coarse], -1)
-    sds = torch.stack([solution.fine_sd, solution.middle_sd, solution.coarse_sd], -1)
-    if earlier is None:
-        before, width = (F.pad(part[:, :-1, :2], (0, 0, 1, 0), value=1.0) for part in (means, sds))
-    else:
-        first = torch.stack([earlier.fine, earlier.middle], -1)
-        before = torch.cat([first, means[:, :-1, :2]], 1)
-        first = torch.stack([earlier.fine_sd, earlier.middle_sd], -1)
-        width = torch.cat([first, sds[:, :-1, :2]], 1)
-    surprise = (spacing[..., None] - before) / width
-    parts = [
-        (means - 1) / SCALE,
-        sds.log() / 4 + 1,
-        torch.asinh((solution.middle - solution.fine) / solution.middle_sd)[..., None],
-        torch.asinh((solution.coarse - solution.fine) / solution.coarse_sd)[..., None],
-        (torch.log1p(solution.misfit) / 4 - 1)[..., None],
-        torch.asinh(surprise) / 2,
-    ]
-    return torch.cat(parts, -1).float()
-
-
 def _watch_sequence(trace: Trace, slots: int, weight: Tensor) -> None:
     trace.attention.append(weight)
     if slots:
@@ -501,7 +507,7 @@ def _on(scale: Tensor | None, device: torch.device) -> Tensor | None:
 
 def solver_of(model: SpacingMDN, cache: SolutionCache | None = None) -> Solve:
     """What solves the inputs of `model`, by `cache`; nothing, if it starts from no solution."""
-    if model.prior is None:
+    if model.density is None:
         return lambda _spacing, _height: None
     kept = SolutionCache() if cache is None else cache
 

@@ -31,7 +31,8 @@ from zetalib.data.window import Windows, save_tensors
 from zetalib.errors import ZetaError
 from zetalib.inverse.solutions import SolutionCache
 from zetalib.network import memory
-from zetalib.network.model import Solve, SpacingMDN, learn_centroid, nll, solver_of
+from zetalib.network.model import Solve, SpacingMDN, Trace, learn_centroid, nll, solver_of
+from zetalib.network.solution_density import SolutionDensity
 from zetalib.training import batches, losses
 from zetalib.training.batches import Batches
 from zetalib.training.distributed import ALONE, Group
@@ -279,8 +280,9 @@ def train(
     )
     model.load_state_dict(state.best)
     if p.rescale:
-        model.spread.fill_(best_spread(model, dev, solve, device))
-        log(f"sigma x {float(model.spread):.4f}: val_nll={mean_nll(model, dev, solve, device):.4f}")
+        rescale(model, dev, solve, device)
+        factors = " and ".join(f"{float(part.spread):.4f}" for part in spreads(model))
+        log(f"sigma x {factors}: val_nll={mean_nll(model, dev, solve, device):.4f}")
     if model.memory is not None:
         some = fit[:: math.ceil(len(fit) / _CENTROID)]
         spacing = some.spacing.to(device, model.takes)
@@ -372,27 +374,45 @@ def _curve(result: Result) -> pd.DataFrame:
     return pd.DataFrame([asdict(point) for point in result.curve])
 
 
+def spreads(model: SpacingMDN) -> list[SpacingMDN | SolutionDensity]:
+    """What has a factor on its sigma: the network, and what is about solutions."""
+    return [model] if model.density is None else [model, model.density]
+
+
 @torch.no_grad()
-def best_spread(
+def rescale(
     model: SpacingMDN, windows: Windows, solve: Solve, device: torch.device, batch: int = 64
-) -> float:
-    """The factor on all sigma, between 1/2 and 2, with which windows are forecast best.
+) -> None:
+    """Multiply all sigma by the factor, between 1/2 and 2, with which windows are forecast best.
 
     A network that saw each window many times is too sure of itself; windows it did not train on
-    say by how much. (Temperature scaling, Guo et al., ICML 2017, for densities.)
+    say by how much. (Temperature scaling, Guo et al., ICML 2017, for densities.) Where there are
+    two forecasts, that of the network alone first.
     """
     model.eval()
-    forecasts = []
-    for i in range(0, len(windows), batch):
-        part = windows[i : i + batch]
-        x = part.spacing.to(device, model.takes)
-        height = part.heights().to(device)
-        found = model(x[:, :-1], height, solve(x[:, :-1], height))
-        forecasts.append((*(f.double() for f in found), x[:, 1:].double()))
+    for expert, part in enumerate(spreads(model)):
+        forecasts = []
+        for i in range(0, len(windows), batch):
+            some = windows[i : i + batch]
+            x, height = some.spacing.to(device, model.takes), some.heights().to(device)
+            trace = Trace(probabilities=False)
+            found = model(x[:, :-1], height, solve(x[:, :-1], height), trace=trace)
+            if trace.experts is not None:
+                found = trace.experts[expert]
+            forecasts.append((*(f.double() for f in found), x[:, 1:].double()))
+        fixed = model.config.components if expert else 0  # Gaussians of the other
+        part.spread.fill_(best_spread(forecasts, fixed))
+
+
+def best_spread(forecasts: list[tuple[Tensor, Tensor, Tensor, Tensor]], fixed: int = 0) -> float:
+    """The best factor for (log_pi, mu, sigma, y), but for the first `fixed` Gaussians."""
 
     def loss(log_scale: float) -> float:
-        scale = math.exp(log_scale)
-        values = [nll((pi, mu, scale * sigma), y).sum() for pi, mu, sigma, y in forecasts]
+        scale = torch.ones(forecasts[0][2].shape[-1], dtype=torch.float64)
+        scale[fixed:] = math.exp(log_scale)
+        values = [
+            nll((pi, mu, scale.to(mu.device) * sigma), y).sum() for pi, mu, sigma, y in forecasts
+        ]
         return float(torch.stack(values).sum())
 
     from scipy.optimize import minimize_scalar  # half a second, for those who need it
@@ -410,7 +430,7 @@ def summary(result: Result) -> dict[str, float]:
         "steps": result.steps,
         "tokens": result.curve[-1].tokens,
         "parameters": sum(w.numel() for w in result.model.parameters()),
-        "spread": float(result.model.spread),
+        "spread": float(spreads(result.model)[-1].spread),
     }
 
 

@@ -20,7 +20,8 @@ from torch import Tensor
 from zetalib import params
 from zetalib.data.window import running_sum
 from zetalib.network.memory import training_draw
-from zetalib.network.model import Forecast, Solve, SpacingMDN, Trace, nll, weight_entropy
+from zetalib.network.model import Solve, SpacingMDN, Trace, nll, weight_entropy
+from zetalib.network.solution_density import Forecast
 
 BINS, RANGE = 16, 4.0  # of the histogram of M1: 16 bins from 0 to 4 mean spacings
 
@@ -80,15 +81,22 @@ def total(
         at = at.to(spacing.device)
         y = y[:, at]
     used = {name for name, ramp in p.weights().items() if ramp != 0.0}
+    of_memories = bool(used - {"drift"})
     trace = None
-    if used - {"drift"}:
+    if of_memories or model.config.inversion:
         trace = Trace(probabilities=not used.isdisjoint(_OF_ATTENTION))
     draw = training_draw(model.memory_config, generator)
     solution = solve(inputs, height)
     forecast = model(inputs, height, solution, at=at, trace=trace, intervene=draw)
-    parts = {"nll": nll(forecast, y).mean(), "entropy": weight_entropy(forecast[0]).mean()}
-    loss = parts["nll"] - model.config.entropy_reg * parts["entropy"]
-    if trace is not None:
+    experts = None if trace is None else trace.experts
+    learned = [forecast] if experts is None else [experts.informed, experts.alone]
+    parts: dict[str, Tensor] = {}
+    loss = torch.zeros((), device=spacing.device)
+    for suffix, of in zip(("", "_alone"), learned, strict=False):
+        value, entropy = nll(of, y).mean(), weight_entropy(of[0]).mean()
+        loss = loss + value - model.config.entropy_reg * entropy
+        parts |= {f"nll{suffix}": value, f"entropy{suffix}": entropy}
+    if trace is not None and of_memories:
         with torch.autocast(spacing.device.type, enabled=False):
             found = of_memory(model, spacing, trace, p, used)
         for name, value in found.items():
