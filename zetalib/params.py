@@ -181,9 +181,9 @@ class Model(Section):
     sigma_floor: Rate  # smallest sigma, in mean spacings
     target: Literal["spacing", "residual"]
     inversion: bool  # densities about the forecasts of zetalib.inverse, beside the network's own
-    # With inversion: share of the weight of either forecast that goes to the other after each
-    # spacing, however the two did (zetalib.network.trust).
-    doubt: Annotated[float, Field(gt=0, lt=0.5)]
+    # With inversion: share of the weight of all forecasts that is dealt out evenly after each
+    # spacing, however they did (zetalib.network.trust).
+    doubt: Annotated[float, Field(gt=0, lt=1)]
     entropy_reg: NotNegative  # loss = NLL - entropy_reg * H(pi)
 
     @model_validator(mode="after")

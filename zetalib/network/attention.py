@@ -21,14 +21,14 @@ Keys = tuple[Tensor, Tensor]  # keys and values, each (B, H, L, d)
 class Judged(NamedTuple):
     """The last spacing of contexts, as a model that starts from solutions saw it.
 
-    `solution`, fields (B, 1); `features` of it, (B, 1, 11); forecasts made then, (B, 1, K) and
-    (B, 1, K + 6), and `odds` of the informed one, (B, 1).
+    `solution`, fields (B, 1); `features` of it, (B, 1, 11); forecasts of the `experts` then,
+    (B, 1, K), and `log_weight` of each, (B, 1, M).
     """
 
     solution: Solution
     features: Tensor
     experts: Experts
-    odds: Tensor
+    log_weight: Tensor
 
     def repeat(self, copies: int) -> Judged:
         """The same contexts, each `copies` times in a row."""
@@ -44,7 +44,7 @@ class Judged(NamedTuple):
             Solution(*map(again, self.solution)),
             again(self.features),
             Experts(*map(each, self.experts)),
-            again(self.odds),
+            again(self.log_weight),
         )
 
 

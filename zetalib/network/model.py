@@ -34,8 +34,8 @@ from zetalib.inverse.solutions import Solution, SolutionCache
 from zetalib.network.attention import Block, Judged, KVCache, Mixing
 from zetalib.network.memory import Intervention, Link, Memory, Statistics
 from zetalib.network.positions import Rotary, log_height
-from zetalib.network.solution_density import SCALE, Experts, Forecast, SolutionDensity
-from zetalib.network.trust import log_odds, select, weigh
+from zetalib.network.solution_density import SCALE, Experts, Forecast, Marginal, SolutionDensity
+from zetalib.network.trust import log_weights, select, weigh
 
 CHUNK = 32  # positions whose postfix slots attend in one go: their mask grows with the square
 
@@ -65,7 +65,7 @@ class Trace:
         Spacings' states after each block.
     read : (B, P, width)
         What the head reads, before the link.
-    experts : forecasts without the solutions and with them, of a model that starts from solutions
+    experts : whose forecasts are weighed, of a model that starts from solutions
     """
 
     probabilities: bool = True
@@ -111,6 +111,7 @@ class SpacingMDN(nn.Module):
         self.density: SolutionDensity | None = None
         if config.inversion:
             self.density = SolutionDensity(config.sigma_floor)
+            self.marginal = Marginal(config.sigma_floor)
         self.memory: Memory | None = None
         self.link: Link | None = None
         if memory.kind != "none":
@@ -139,6 +140,7 @@ class SpacingMDN(nn.Module):
             self.head.bias[2 * k :] = -1.0
         if self.density is not None:
             self.density.start()
+            self.marginal.start()
         if self.link is not None:
             self.link.start_closed()
 
@@ -213,16 +215,16 @@ class SpacingMDN(nn.Module):
             alone = self._in_pieces(spacing, height, intervene)
         else:
             alone = self._network(spacing, height, None, trace, intervene, cache)
-        experts, odds = self._experts(spacing, solution, alone, cache)
+        experts, weight = self._experts(spacing, solution, alone, cache)
         if at is not None:
             at = at - start
             experts = Experts(*(select(forecast, at) for forecast in experts))
-            odds = odds[:, at]
+            weight = weight[:, at]
         if trace is not None:
             trace.experts = experts
             if at is not None and trace.read is not None:
                 trace.read = trace.read[:, at]
-        return weigh(experts, odds)
+        return weigh(experts, weight)
 
     def _network(
         self,
@@ -278,7 +280,7 @@ class SpacingMDN(nn.Module):
     def _experts(
         self, spacing: Tensor, solution: Solution, alone: Forecast, cache: KVCache | None
     ) -> tuple[Experts, Tensor]:
-        """Both forecasts after every position, and the log odds of the informed one, (B, T)."""
+        """All forecasts after every position, and their log weights, (B, T, M)."""
         assert self.density is not None
         kept = None if cache is None else cache.judged
         informed, features = self.density(
@@ -288,21 +290,22 @@ class SpacingMDN(nn.Module):
             None if kept is None else kept.solution,
             None if kept is None else kept.features,
         )
-        experts = Experts(alone, informed)
+        experts = Experts(self.marginal(spacing), alone, informed)
         if self.training:  # each learns every target
-            return experts, torch.zeros_like(spacing)
+            even = -math.log(len(experts))
+            return experts, spacing.new_full((*spacing.shape, len(experts)), even)
         with torch.no_grad():
-            before = None if kept is None else (kept.experts, kept.odds)
-            odds = log_odds(experts, spacing, self.config.doubt, before)
+            before = None if kept is None else (kept.experts, kept.log_weight)
+            weight = log_weights(experts, spacing, self.config.doubt, before)
         if cache is not None:
             last = slice(-1, None)
             cache.judged = Judged(
                 solution.at((slice(None), last)),
                 features,
                 Experts(*(select(forecast, last) for forecast in experts)),
-                odds[:, last],
+                weight[:, last],
             )
-        return experts, odds
+        return experts, weight
 
     def _embedded(
         self, spacing: Tensor, height: Tensor, cache: KVCache | None

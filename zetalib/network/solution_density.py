@@ -20,15 +20,47 @@ WIDTH = 128  # of both hidden layers. 64 were 0.01 nats worse on the calibration
 # Gaussians about the fine forecast and about the middle one; their deviations to begin with, as
 # logs in the unit of the forecast's own, before softplus.
 FINE, MIDDLE = 4, 2
+MARGINAL = 3  # Gaussians of the marginal density
 
 Forecast = tuple[Tensor, Tensor, Tensor]  # log_pi, mu, sigma, each (B, P, K)
 
 
 class Experts(NamedTuple):
-    """Forecasts without the solutions and with them, which holds the Gaussians of both."""
+    """Forecasts, each (B, T, K) with a K of its own, from the least to the most that is taken in.
 
+    Attributes
+    ----------
+    marginal : the density of spacings, whatever came before
+    alone : what the network says of the spacings
+    informed : with the solutions of the inverse problem; the Gaussians of `alone` come first
+    """
+
+    marginal: Forecast
     alone: Forecast
     informed: Forecast
+
+
+class Marginal(nn.Module):
+    """The density of spacings, whatever came before: a few Gaussians."""
+
+    def __init__(self, sigma_floor: float) -> None:
+        super().__init__()
+        self.sigma_floor = sigma_floor
+        self.parameters_of_gaussians = nn.Parameter(torch.empty(3, MARGINAL))
+
+    def start(self) -> None:
+        """Begin spread over where spacings are."""
+        with torch.no_grad():
+            self.parameters_of_gaussians.zero_()
+            self.parameters_of_gaussians[1] = torch.linspace(0.6, 1.5, MARGINAL)
+            self.parameters_of_gaussians[2] = -1.0
+
+    def forward(self, spacing: Tensor) -> Forecast:
+        """The same after every one of spacings (B, T)."""
+        log_pi, mu, sigma = self.parameters_of_gaussians.double()
+        parts = F.log_softmax(log_pi, -1), mu, F.softplus(sigma) + self.sigma_floor
+        log_pi, mu, sigma = (part.expand(*spacing.shape, -1) for part in parts)
+        return log_pi, mu, sigma
 
 
 class SolutionDensity(nn.Module):

@@ -1,11 +1,12 @@
-"""Whether to trust the inverse problem: the forecast that uses it against the one that does not.
+"""Which forecast to trust: what knows the zeros of zeta, the network alone, or spacings as such.
 
-Both forecast every spacing of a window, and what came says which to believe. After spacing t, with
-densities p_t (informed) and q_t (alone) of it, Bayes' rule gives the odds w p_t / ((1 - w) q_t) of
-the informed one; of that weight a share is then exchanged ("fixed share": Herbster and Warmuth,
-Machine Learning 32 (1998), 151), so that neither is ever ruled out. A window of T targets scores no
-worse than the better of the two by more than log 2 + T share nats. On points that are no zeros of
-zeta the solutions mean nothing, and the network alone is what is left.
+Each expert forecasts every spacing of a window, and what came says which to believe. After a
+spacing, Bayes' rule multiplies the weight of each by the density that it gave it; then a share of
+all weight is dealt out evenly ("fixed share": Herbster and Warmuth, Machine Learning 32 (1998),
+151), so that no expert is ever ruled out. So M experts together score no worse on a window of T
+targets than the best of them by more than log M - T log(1 - share + share / M) nats. On points
+that are no zeros of zeta, solutions of the inverse problem mean nothing, nor does what a network
+has learned from zeros: then the others are what is left.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit, logit
+from scipy.special import log_softmax
 from torch import Tensor
 
 from zetalib.network.solution_density import Experts, Forecast
 
-MOST = 700.0  # nats that one spacing moves the odds by: exp of more is no float64
+LEAST = -1e6  # log density of a spacing, at the least: a miss is a miss
 
 
 def select(forecast: Forecast, part: Any) -> Forecast:
@@ -37,51 +38,58 @@ def log_density(forecast: Forecast, y: Tensor) -> Tensor:
 
 
 @torch.compiler.disable
-def log_odds(
+def log_weights(
     experts: Experts, spacing: Tensor, share: float, before: tuple[Experts, Tensor] | None = None
 ) -> Tensor:
-    """Log odds of the informed forecast after each position, from the spacings up to there.
+    """Log weights of the experts after each position, from the spacings up to there.
 
     Parameters
     ----------
     experts : forecasts after each position, (B, T, K)
     spacing : shape (B, T)
-    share : of the weight that is exchanged after each spacing
-    before : forecasts after the position before the first, (B, 1, K), and their odds, (B, 1);
-        None: there is none, and the first spacing was not forecast
+    share : of all weight that is dealt out evenly after each spacing
+    before : forecasts after the position before the first, (B, 1, K), and their log weights,
+        (B, 1, M); None: there is none, and the first spacing was not forecast
 
     Returns
     -------
-    float64 tensor, shape (B, T)
+    float64 tensor, shape (B, T, M)
     """
-    earlier = [select(forecast, slice(None, -1)) for forecast in experts]
-    y = spacing[:, 1:]
-    if before is not None:
-        last, odds = before
-        earlier = [
-            tuple(torch.cat(parts, 1) for parts in zip(a, b, strict=True))  # type: ignore[misc]
-            for a, b in zip(last, earlier, strict=True)
-        ]
-        y = spacing
-        log_odds_now = odds[:, 0].double().cpu().numpy()
-    else:
-        log_odds_now = np.zeros(len(spacing))
-    alone, informed = (log_density(forecast, y).double() for forecast in earlier)
-    gain = (informed - alone).nan_to_num(0.0).clamp(-MOST, MOST).cpu().numpy()
-    found = [] if before is not None else [log_odds_now]
-    for column in gain.T:
-        weight = expit(np.clip(log_odds_now + column, -MOST, MOST))
-        log_odds_now = logit(share + (1 - 2 * share) * weight)
-        found.append(log_odds_now)
+    even = -math.log(len(experts))
+    found, columns, scores = [], spacing, []
+    if before is None:
+        found.append(np.full((len(spacing), len(experts)), even))
+        columns = spacing[:, 1:]
+    for i, expert in enumerate(experts):
+        made = select(expert, slice(None, -1))
+        if before is not None:
+            log_pi, mu, sigma = (
+                torch.cat(parts, 1) for parts in zip(before[0][i], made, strict=True)
+            )
+            made = log_pi, mu, sigma
+        scores.append(log_density(made, columns).double().nan_to_num(nan=LEAST).clamp(min=LEAST))
+    weight = found[-1] if before is None else before[1][:, -1].double().cpu().numpy()
+    for score in torch.stack(scores, -1).cpu().numpy().swapaxes(0, 1):
+        weight = np.logaddexp(
+            math.log1p(-share) + log_softmax(weight + score, -1), math.log(share) + even
+        )
+        found.append(weight)
     return torch.from_numpy(np.stack(found, 1)).to(spacing.device)
 
 
-def weigh(experts: Experts, odds: Tensor) -> Forecast:
-    """Both forecasts in one, (B, T, K + 6), the informed one with log odds (B, T)."""
-    alone, informed = experts
+def weigh(experts: Experts, log_weight: Tensor) -> Forecast:
+    """The experts in one forecast (B, T, K), with their log weights (B, T, M)."""
+    marginal, alone, informed = experts
     k = alone[0].shape[-1]
-    log_informed = torch.nn.functional.logsigmoid(odds)[..., None]
-    log_alone = torch.nn.functional.logsigmoid(-odds)[..., None]
-    log_pi = informed[0] + log_informed
-    both = torch.logaddexp(log_pi[..., :k], alone[0] + log_alone)
-    return torch.cat([both, log_pi[..., k:]], -1), informed[1], informed[2]
+    of_marginal, of_alone, of_informed = (log_weight[..., i : i + 1] for i in range(3))
+    log_pi = informed[0] + of_informed
+    parts = [
+        marginal[0] + of_marginal,
+        torch.logaddexp(log_pi[..., :k], alone[0] + of_alone),
+        log_pi[..., k:],
+    ]
+    return (
+        torch.cat(parts, -1),
+        torch.cat([marginal[1], informed[1]], -1),
+        torch.cat([marginal[2], informed[2]], -1),
+    )

@@ -398,7 +398,7 @@ def rescale(
             trace = Trace(probabilities=False)
             found = model(x[:, :-1], height, solve(x[:, :-1], height), trace=trace)
             if trace.experts is not None:
-                found = trace.experts[expert]
+                found = trace.experts[1 + expert]
             forecasts.append((*(f.double() for f in found), x[:, 1:].double()))
         fixed = model.config.components if expert else 0  # Gaussians of the other
         part.spread.fill_(best_spread(forecasts, fixed))

@@ -89,10 +89,10 @@ def total(
     solution = solve(inputs, height)
     forecast = model(inputs, height, solution, at=at, trace=trace, intervene=draw)
     experts = None if trace is None else trace.experts
-    learned = [forecast] if experts is None else [experts.informed, experts.alone]
+    learned = [forecast] if experts is None else experts[::-1]
     parts: dict[str, Tensor] = {}
     loss = torch.zeros((), device=spacing.device)
-    for suffix, of in zip(("", "_alone"), learned, strict=False):
+    for suffix, of in zip(("", "_alone", "_marginal"), learned, strict=False):
         value, entropy = nll(of, y).mean(), weight_entropy(of[0]).mean()
         loss = loss + value - model.config.entropy_reg * entropy
         parts |= {f"nll{suffix}": value, f"entropy{suffix}": entropy}
