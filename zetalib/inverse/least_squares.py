@@ -1,24 +1,27 @@
-"""Levenberg-Marquardt for the unknowns x at which Z is zero at all zeros of a stretch.
+"""Gauss-Newton for the unknowns x at which Z is zero at all zeros of a stretch, by QR.
 
-With r the residuals of the zeros j (shape (n,), :mod:`zetalib.inverse.riemann_siegel_model`), J
-their Jacobian (n, U), noise sd sigma, and a Gaussian prior of mean m and diagonal precision P, the
-maximum of the posterior minimises the misfit
+With r the residuals of the n zeros of a stretch (:mod:`zetalib.inverse.riemann_siegel_model`),
+noise of standard deviation sigma, and y = (x - m) / s the U unknowns in standard deviations s of
+their Gaussian prior from its mean m, the maximum of the posterior minimises the misfit
 
-    |r(x)|^2 / sigma^2 + (x - m)^T P (x - m).
+    |r|^2 / sigma^2 + |y|^2.
 
-A step d linearises r and enlarges P to P' = (1 + damping) P; with g = m - x either of
+Each zero has a row J_j of derivatives by y, taken where it was last linearised, and a target
+b_j = J_j y - r_j there: the misfit is that of J y = b. Two forms of one QR factorisation solve it,
 
-    primal:  (J^T J + sigma^2 P') d = -(J^T r - sigma^2 P g),                         U equations
-    dual:    d = g' - P'^-1 J^T (J P'^-1 J^T + sigma^2)^-1 (r + J g'),                n equations
+    few zeros:   [J^T; sigma I] = Q [R; 0], n columns:   R^T z = b, y = the first U of Q [z; 0],
+                 misfit |z|^2, and the variance of a quantity with derivatives q is |e|^2, where
+                 Q^T [q; 0] = [c; e], c its first n entries;
+    many zeros:  [J; sigma I] = Q [R; 0], U columns:     R y = d, Q^T [b; 0] = [d; f],
+                 misfit |f|^2 / sigma^2, variance sigma^2 |R^-T q|^2.
 
-with g' = g / (1 + damping), gives it. The smaller one is solved: the dual while n <= U, which at
-small sigma also keeps more digits. `State.factor` is the Cholesky factor of its matrix. The
-posterior variance of a quantity with derivatives q by x (Laplace's approximation) is
+Nothing is squared before it is factored, misfits and variances are sums of squares: no digit
+cancels. One more zero is one more column in the first form, whose Householder reflectors stay as
+they are, and one row brought in by Givens rotations in the second.
 
-    primal:  sigma^2 q^T (J^T J + sigma^2 P)^-1 q,
-    dual:    q^T P^-1 q - q^T P^-1 J^T (J P^-1 J^T + sigma^2)^-1 J P^-1 q.
-
-All functions work on the zeros `first` ... `stop` - 1.
+Column k begins with M entries (U or n) of which the k + 1st to the last, with sigma in row M + k,
+are what its reflector I - v v^T, |v|^2 = 2, acts on: M + 1 rows from row k on. Row k of
+`State.reflector` holds column k of R but for its diagonal, then v.
 """
 
 from __future__ import annotations
@@ -27,210 +30,326 @@ import math
 
 import numba
 import numpy as np
-import scipy.linalg.cython_blas
-import scipy.linalg.cython_lapack  # noqa: F401
 from numpy.typing import NDArray
 
-from zetalib.inverse.riemann_siegel_model import KERNEL, State, Tables, residuals_and_jacobian
-from zetalib.kernels import cached
+from zetalib.inverse.riemann_siegel_model import (
+    DRIFT,
+    FACTORED,
+    KERNEL,
+    SPARE,
+    State,
+    Tables,
+    residuals_and_jacobian,
+)
+from zetalib.inverse.simd import WIDTH, broadcast, load, store
 
 Floats = NDArray[np.float64]
 
-# Relative addition to the diagonal before a Cholesky factorisation. The first is below 2^-53 and
-# changes nothing; after a failure it is 100 times larger, up to 1e-6 in the last attempt. It is
-# also the least squared pivot, relative to its diagonal entry, of a factor that is extended.
-JITTER, JITTER_GROWTH, ATTEMPTS = 1e-16, 100, 6
-# Diagonal of the factor where all attempts fail (NaN): steps with it vanish, its square is finite.
-FAILED_DIAGONAL = 1e150
+GROUP = 4  # reflectors applied at once: State.overlap has their scalar products
 
 # The following are not tuned; they trade time for reliability.
-STEPS_PER_JACOBIAN = 2  # late steps are too small to change the Jacobian
 MAX_STEPS, MAX_WARM_STEPS = 12, 6  # from a new start, and from the last solution
-# The last step is the one whose gain is below 0.01 + 0.001 misfit. The misfit is a chi squared, so
-# that 0.01 is a tenth of a standard deviation in one direction.
-GAIN_TOLERANCE, RELATIVE_GAIN_TOLERANCE = 0.01, 1e-3
-# Damping starts at 1 when a step fails, and grows 30-fold; after a step that succeeds it falls to
-# 3 %, or to zero from 0.3 down.
-DAMPING_START, DAMPING_GROWTH, DAMPING_DECAY, DAMPING_END = 1.0, 30, 0.03, 0.3
-
-# Smallest posterior variance: the square of the lowest noise of zetalib.inverse.solver.
-MIN_VARIANCE = 1e-16
-
-
-@numba.njit(**KERNEL)
-def scale_residuals(first: int, stop: int, state: State) -> Floats:
-    """Compute residuals, shape (n,), from `z` and `slope` where those were evaluated last."""
-    residual: Floats = state.z[first:stop] / np.sqrt(state.slope[first:stop] ** 2 + 1)
-    return residual
+# A fit ends where the misfit is what the linear equations say, or falls no further, to 0.01 times
+# the reduced chi squared: a tenth of a standard deviation in one direction.
+GAIN_TOLERANCE = 0.01
+# Steps that share one linearisation, as long as each gains this share of what it should.
+STEPS_PER_JACOBIAN, MIN_GAIN_SHARE = 4, 0.7
+# A step that raises the misfit is cut to a quarter, three times at most.
+STEP_CUT, MAX_CUTS = 0.25, 3
+# Squared length of all steps in y since residuals were last evaluated, over the noise, up to which
+# they are taken as linear: what is neglected is of its order, times curvatures of Z of order one.
+MAX_SQUARED_DRIFT = 0.03
 
 
 @numba.njit(**KERNEL)
-def compute_misfit(x: Floats, residual: Floats, noise: float, state: State) -> float:
-    """Compute the misfit: twice the negative log posterior but for a constant."""
-    away = x - state.prior_mean
-    misfit: float = np.dot(residual, residual) / noise**2 + np.dot(
-        away * state.prior_precision, away
-    )
+def is_dual(zeros: int, state: State) -> bool:
+    """Whether so many zeros are few: the first form is used while they are no more than U."""
+    return zeros <= len(state.x)
+
+
+@numba.njit(**KERNEL)
+def apply_group(k: int, length: int, state: State) -> None:
+    """Apply reflectors k ... k + 3 to the eight columns in `work`."""
+    v, work, overlap = state.reflector, state.work, state.overlap
+    d0, d1, d2, d3 = broadcast(0.0), broadcast(0.0), broadcast(0.0), broadcast(0.0)
+    for i in range(k, k + 3):  # where not all reflectors have begun
+        w = load(work, i, 0)
+        d0 = d0 + v[k, i] * w
+        if i > k:
+            d1 = d1 + v[k + 1, i] * w
+        if i > k + 1:
+            d2 = d2 + v[k + 2, i] * w
+    for i in range(k + 3, k + length + 4):
+        w = load(work, i, 0)
+        d0, d1 = d0 + v[k, i] * w, d1 + v[k + 1, i] * w
+        d2, d3 = d2 + v[k + 2, i] * w, d3 + v[k + 3, i] * w
+    d1 = d1 - overlap[k + 1, 0] * d0
+    d2 = d2 - overlap[k + 2, 0] * d0 - overlap[k + 2, 1] * d1
+    d3 = d3 - overlap[k + 3, 0] * d0 - overlap[k + 3, 1] * d1 - overlap[k + 3, 2] * d2
+    for i in range(k, k + 3):
+        w = load(work, i, 0) - v[k, i] * d0
+        if i > k:
+            w = w - v[k + 1, i] * d1
+        if i > k + 1:
+            w = w - v[k + 2, i] * d2
+        store(work, i, 0, w)
+    for i in range(k + 3, k + length + 4):
+        w = load(work, i, 0) - v[k, i] * d0 - v[k + 1, i] * d1
+        store(work, i, 0, w - v[k + 2, i] * d2 - v[k + 3, i] * d3)
+
+
+@numba.njit(**KERNEL)
+def make_reflector(k: int, length: int, state: State) -> None:
+    """Make reflector k, of the column whose entries lie in row k of `reflector`."""
+    v = state.reflector[k]
+    squared = 0.0
+    for i in range(k, k + length + 1):
+        squared += v[i] * v[i]
+    norm, own = math.sqrt(squared), v[k]
+    state.diagonal[k] = -norm if own > 0 else norm
+    v[k] = own - state.diagonal[k]
+    scale = 1 / math.sqrt(norm * (norm + abs(own)))
+    for i in range(k, k + length + 1):
+        v[i] *= scale
+    for i in range(k + length + 1, k + length + 1 + GROUP):
+        v[i] = 0.0
+    start = k - k % GROUP
+    for other in range(start, k):
+        dot, w = 0.0, state.reflector[other]
+        for i in range(k, k + length + 1):
+            dot += v[i] * w[i]
+        state.overlap[k, other - start] = dot
+
+
+@numba.njit(**KERNEL)
+def factor(first: int, stop: int, noise: float, state: State) -> None:
+    """Factor the equations of zeros `first` ... `stop` - 1 from `jacobian` and `target`."""
+    zeros, unknowns = stop - first, len(state.x)
+    dual = is_dual(zeros, state)
+    count, length = (zeros, unknowns) if dual else (unknowns, zeros)
+    work, jacobian, v = state.work, state.jacobian, state.reflector
+    for block in range(0, count, WIDTH):
+        lanes = min(WIDTH, count - block)
+        for i in range(length + block + WIDTH + GROUP):
+            store(work, i, 0, broadcast(0.0))
+        for lane in range(lanes):
+            if dual:
+                row = jacobian[first + block + lane]
+                for i in range(length):
+                    work[i, lane] = row[i]
+            else:
+                for i in range(length):
+                    work[i, lane] = jacobian[first + i, block + lane]
+            work[length + block + lane, lane] = noise
+        for k in range(0, block, GROUP):
+            apply_group(k, length, state)
+        for lane in range(lanes):
+            k = block + lane
+            for i in range(k + length + 1):
+                v[k, i] = work[i, lane]
+            make_reflector(k, length, state)
+            dot = broadcast(0.0)
+            for i in range(k, k + length + 1):
+                dot = dot + v[k, i] * load(work, i, 0)
+            for i in range(k, k + length + 1):
+                store(work, i, 0, load(work, i, 0) - v[k, i] * dot)
+    state.scalars[FACTORED] = zeros
+    if not dual:
+        rotate_targets(first, stop, state)
+
+
+@numba.njit(**KERNEL)
+def reflect(count: int, length: int, forward: bool, state: State) -> None:
+    """Apply the reflectors 0 ... `count` - 1 to `vector`, in this order or from the last on."""
+    w = state.vector
+    for step in range(count):
+        k = step if forward else count - 1 - step
+        v, dot = state.reflector[k], 0.0
+        for i in range(k, k + length + 1):
+            dot += v[i] * w[i]
+        for i in range(k, k + length + 1):
+            w[i] -= dot * v[i]
+
+
+@numba.njit(**KERNEL)
+def rotate_targets(first: int, stop: int, state: State) -> None:
+    """Set R, d and |f|^2 of the second form, in `triangle`, `rotated` and `SPARE`."""
+    zeros, unknowns, vector, spare = stop - first, len(state.x), state.vector, 0.0
+    for i in range(zeros):
+        vector[i] = state.target[first + i]
+    for i in range(zeros, zeros + unknowns):
+        vector[i] = 0.0
+    reflect(unknowns, zeros, True, state)
+    for k in range(unknowns):
+        state.rotated[k], state.triangle[k, k] = vector[k], state.diagonal[k]
+        for i in range(k):
+            state.triangle[i, k] = state.reflector[k, i]
+    for i in range(unknowns, unknowns + zeros):
+        spare += vector[i] * vector[i]
+    state.scalars[SPARE] = spare
+
+
+@numba.njit(**KERNEL)
+def append_zero(first: int, stop: int, noise: float, state: State) -> None:
+    """Bring the zero `stop` - 1 into the factorisation of those before it."""
+    unknowns, k, row = len(state.x), stop - 1 - first, state.jacobian[stop - 1]
+    vector = state.vector
+    for i in range(unknowns):
+        vector[i] = row[i]
+    if is_dual(stop - first, state):
+        for i in range(unknowns, unknowns + k):
+            vector[i] = 0.0
+        reflect(k, unknowns, True, state)
+        vector[unknowns + k] = noise
+        for i in range(unknowns + k + 1):
+            state.reflector[k, i] = vector[i]
+        make_reflector(k, unknowns, state)
+    else:
+        target = state.target[stop - 1]
+        for i in range(unknowns):
+            r = state.triangle[i]
+            length = math.sqrt(r[i] * r[i] + vector[i] * vector[i])
+            c, s = r[i] / length, vector[i] / length
+            for j in range(i, unknowns):
+                a, b = r[j], vector[j]
+                r[j], vector[j] = c * a + s * b, c * b - s * a
+            d = state.rotated[i]
+            state.rotated[i], target = c * d + s * target, c * target - s * d
+        state.scalars[SPARE] += target * target
+    state.scalars[FACTORED] = stop - first
+
+
+@numba.njit(**KERNEL)
+def solve(first: int, stop: int, noise: float, state: State) -> float:
+    """Solve the linear equations: sets `trial` to their x and returns their misfit."""
+    zeros, unknowns, vector, misfit = stop - first, len(state.x), state.vector, 0.0
+    if is_dual(zeros, state):
+        for k in range(zeros):
+            r, total = state.reflector[k], 0.0
+            for i in range(k):
+                total += r[i] * vector[i]
+            vector[k] = (state.target[first + k] - total) / state.diagonal[k]
+            misfit += vector[k] * vector[k]
+        for i in range(zeros, zeros + unknowns):
+            vector[i] = 0.0
+        reflect(zeros, unknowns, False, state)
+    else:
+        for k in range(unknowns - 1, -1, -1):
+            r, total = state.triangle[k], 0.0
+            for i in range(k + 1, unknowns):
+                total += r[i] * vector[i]
+            vector[k] = (state.rotated[k] - total) / r[k]
+        misfit = state.scalars[SPARE] / noise**2
+    for i in range(unknowns):
+        state.trial[i] = state.prior_mean[i] + state.prior_sd[i] * vector[i]
     return misfit
 
 
 @numba.njit(**KERNEL)
-def cholesky_with_jitter(gram: Floats) -> Floats:
-    """Factor a symmetric matrix, which is overwritten, with as much `JITTER` as it needs."""
-    jitter = JITTER
-    for _ in range(ATTEMPTS):
-        for i in range(len(gram)):
-            gram[i, i] *= 1 + jitter
-        try:
-            return np.linalg.cholesky(gram)  # type: ignore[return-value]
-        except Exception:  # all that numba can catch
-            jitter *= JITTER_GROWTH
-    return np.eye(len(gram)) * FAILED_DIAGONAL
+def posterior_sd(row: Floats, noise: float, state: State) -> float:
+    """Compute the posterior standard deviation of a quantity with derivatives `row` by y, (U,)."""
+    unknowns, vector, squared = len(state.x), state.vector, 0.0
+    zeros = int(state.scalars[FACTORED])
+    for i in range(unknowns):
+        vector[i] = row[i]
+    if is_dual(zeros, state):
+        for i in range(unknowns, unknowns + zeros):
+            vector[i] = 0.0
+        reflect(zeros, unknowns, True, state)
+        for i in range(zeros, zeros + unknowns):
+            squared += vector[i] * vector[i]
+        return math.sqrt(squared)
+    for k in range(unknowns):
+        r = state.triangle[k]
+        vector[k] /= r[k]
+        for i in range(k + 1, unknowns):
+            vector[i] -= r[i] * vector[k]
+        squared += vector[k] * vector[k]
+    return noise * math.sqrt(squared)
 
 
 @numba.njit(**KERNEL)
-def forward_substitute(lower: Floats, right: Floats) -> Floats:
-    """Solve L y = `right`, shape (k,), with L the leading k rows and columns of `lower`."""
-    y = right.copy()
-    for i in range(len(y)):
-        total = 0.0
-        for k in range(i):
-            total += lower[i, k] * y[k]
-        y[i] = (y[i] - total) / lower[i, i]
-    return y
+def set_targets(x: Floats, first: int, stop: int, state: State) -> None:
+    """Set the targets from `residual` at x and the rows that are there."""
+    for i in range(len(x)):
+        state.vector[i] = (x[i] - state.prior_mean[i]) / state.prior_sd[i]
+    for j in range(first, stop):
+        total, row = -state.residual[j], state.jacobian[j]
+        for i in range(len(x)):
+            total += row[i] * state.vector[i]
+        state.target[j] = total
 
 
 @numba.njit(**KERNEL)
-def solve_factored(lower: Floats, right: Floats) -> Floats:
-    """Solve L L^T y = `right`, shape (k,), by forward and back substitution."""
-    y: Floats = forward_substitute(lower, right)
-    for i in range(len(y) - 1, -1, -1):
-        y[i] /= lower[i, i]
-        for k in range(i):
-            y[k] -= lower[i, k] * y[i]
-    return y
+def compute_misfit(x: Floats, first: int, stop: int, noise: float, state: State) -> float:
+    """Compute the misfit: twice the negative log posterior but for a constant."""
+    squared, prior = 0.0, 0.0
+    for j in range(first, stop):
+        squared += state.residual[j] * state.residual[j]
+    for i in range(len(x)):
+        y = (x[i] - state.prior_mean[i]) / state.prior_sd[i]
+        prior += y * y
+    return squared / noise**2 + prior
 
 
 @numba.njit(**KERNEL)
-def factor_normal_equations(
-    first: int, stop: int, noise: float, damping: float, state: State
-) -> None:
-    """Factor the matrix of the damped normal equations, primal or dual, into `factor`."""
-    jacobian, precision = state.jacobian[first:stop], state.prior_precision * (1 + damping)
-    if stop - first <= len(precision):
-        whitened = jacobian / np.sqrt(precision)
-        gram = whitened @ whitened.T
-        for j in range(stop - first):
-            gram[j, j] += noise**2
-    else:
-        gram = jacobian.T @ jacobian
-        for i in range(len(precision)):
-            gram[i, i] += noise**2 * precision[i]
-    state.factor[: len(gram), : len(gram)] = cholesky_with_jitter(gram)
-
-
-@numba.njit(**KERNEL)
-def extend_factor(first: int, stop: int, noise: float, state: State) -> None:
-    """Extend `factor`, undamped, by the zero `stop` - 1, the last row of the Jacobian.
-
-    The dual matrix gains a row and a column; the primal one a rank-one update.
-    """
-    row, lower, m = state.jacobian[stop - 1], state.factor, stop - 1 - first
-    if m < len(row):
-        scaled = row / state.prior_precision
-        cross = forward_substitute(lower, state.jacobian[first : stop - 1] @ scaled)
-        lower[m, :m] = cross
-        own = np.dot(row, scaled)
-        left = own + noise**2 - np.dot(cross, cross)
-        lower[m, m] = math.sqrt(max(left, JITTER * own))
-    else:
-        new = row.copy()
-        for k in range(len(new)):
-            length = math.sqrt(lower[k, k] ** 2 + new[k] ** 2)
-            c, s = length / lower[k, k], new[k] / lower[k, k]
-            lower[k, k] = length
-            for i in range(k + 1, len(new)):
-                lower[i, k] = (lower[i, k] + s * new[i]) / c
-                new[i] = c * new[i] - s * lower[i, k]
-
-
-@numba.njit(**KERNEL)
-def compute_step(
-    x: Floats, first: int, stop: int, noise: float, damping: float, state: State
-) -> Floats:
-    """Solve the normal equations with `factor` for the step from x, shape (U,).
-
-    `factor` may be that of an earlier Jacobian and damping.
-    """
-    precision, jacobian = state.prior_precision, state.jacobian[first:stop]
-    residual = state.residual[first:stop]
-    if stop - first <= len(x):
-        pull = (state.prior_mean - x) / (1 + damping)
-        dual = solve_factored(state.factor, residual + jacobian @ pull)
-        step: Floats = pull - (dual @ jacobian) / (precision * (1 + damping))
-    else:
-        right = residual @ jacobian + noise**2 * precision * (x - state.prior_mean)
-        step = -solve_factored(state.factor, right)
-    return step
+def moved(x: Floats, share: float, state: State) -> float:
+    """Move `trial` to a share of its way from x; returns the length of the step in y."""
+    squared = 0.0
+    for i in range(len(x)):
+        step = share * (state.trial[i] - x[i])
+        state.trial[i] = x[i] + step
+        squared += (step / state.prior_sd[i]) ** 2
+    return math.sqrt(squared)
 
 
 @numba.njit(**KERNEL)
 def fit(
-    x: Floats, first: int, stop: int, noise: float, warm: bool, tables: Tables, state: State
-) -> tuple[Floats, float]:
-    """Minimise the misfit from x: the solution, shape (U,), and its misfit.
+    x: Floats,
+    misfit: float,
+    first: int,
+    stop: int,
+    noise: float,
+    warm: bool,
+    tables: Tables,
+    state: State,
+) -> float:
+    """Minimise the misfit from x, which is moved: its misfit there.
 
-    With `warm`, `residual`, `jacobian` and an undamped `factor` of all zeros are there already,
-    the latter two of points near x. Up to `STEPS_PER_JACOBIAN` steps share a Jacobian; a step that
-    fails with an old one is tried again with the Jacobian at x before it is damped.
+    With `warm`, the equations are factored, for rows and targets of points near x, where the misfit
+    is `misfit`; otherwise they are set up. Steps share a linearisation while they gain what they
+    should; one that fails with an old one is tried again with that at x before it is cut.
     """
-    damping, age = 0.0, 1
-    if not warm:
-        residuals_and_jacobian(x, first, stop, tables, state, True)
-        factor_normal_equations(first, stop, noise, damping, state)
-        age = 0
-    misfit = compute_misfit(x, state.residual[first:stop], noise, state)
+    stale, age = not warm, 1
     for _ in range(MAX_WARM_STEPS if warm else MAX_STEPS):
-        trial = x + compute_step(x, first, stop, noise, damping, state)
-        residuals_and_jacobian(trial, first, stop, tables, state, False)
-        residual = scale_residuals(first, stop, state)
-        trial_misfit = compute_misfit(trial, residual, noise, state)
-        gain, tolerance = misfit - trial_misfit, GAIN_TOLERANCE + RELATIVE_GAIN_TOLERANCE * misfit
-        age += 1
-        if gain > -tolerance:
-            x, misfit = trial, trial_misfit
-            state.residual[first:stop] = residual
-            if gain < tolerance:
+        if stale:
+            residuals_and_jacobian(x, first, stop, tables, state, True)
+            set_targets(x, first, stop, state)
+            misfit = compute_misfit(x, first, stop, noise, state)
+            factor(first, stop, noise, state)
+            stale, age = False, 0
+        expected = solve(first, stop, noise, state)
+        state.scalars[DRIFT] += moved(x, 1.0, state)
+        if warm and age == 1 and state.scalars[DRIFT] ** 2 < MAX_SQUARED_DRIFT * noise:
+            x[:] = state.trial
+            return expected
+        state.scalars[DRIFT] = 0.0
+        for cut in range(MAX_CUTS + 1):
+            if cut > 0:
+                moved(x, STEP_CUT, state)
+            residuals_and_jacobian(state.trial, first, stop, tables, state, False)
+            found = compute_misfit(state.trial, first, stop, noise, state)
+            if found < misfit or age > 0:
                 break
-            damping = DAMPING_DECAY * damping if damping > DAMPING_END else 0.0
-        elif age == 1:
-            damping = max(DAMPING_GROWTH * damping, DAMPING_START)
-        if age > STEPS_PER_JACOBIAN or gain <= -tolerance:
-            if age > 1:
-                residuals_and_jacobian(x, first, stop, tables, state, True)
-                age = 0
-            factor_normal_equations(first, stop, noise, damping, state)
-    if damping > 0:
-        factor_normal_equations(first, stop, noise, 0.0, state)
-    return x, misfit
-
-
-@numba.njit(**KERNEL)
-def posterior_sd(row: Floats, first: int, stop: int, noise: float, state: State) -> float:
-    """Compute the posterior standard deviation of a quantity with the derivatives `row`, (U,).
-
-    `factor` must be undamped. Laplace's approximation; at least the root of `MIN_VARIANCE`.
-    """
-    if stop - first <= len(row):
-        scaled = row / state.prior_precision
-        cross = forward_substitute(
-            state.factor[: stop - first], state.jacobian[first:stop] @ scaled
-        )
-        variance = np.dot(row, scaled) - np.dot(cross, cross)
-    else:
-        half = forward_substitute(state.factor, row)
-        variance = noise**2 * np.dot(half, half)
-    return math.sqrt(max(variance, MIN_VARIANCE))
-
-
-fit_cached = cached(**KERNEL)(fit.py_func)  # for calls from Python
+        gain, tolerance = misfit - found, GAIN_TOLERANCE * max(1.0, found / (stop - first))
+        enough = gain > MIN_GAIN_SHARE * (misfit - expected)
+        linear = abs(found - expected) < tolerance
+        if gain > 0 or linear:
+            x[:], misfit = state.trial, found
+        if linear or (age == 0 and gain < tolerance):
+            break
+        age += 1
+        stale = not enough or age >= STEPS_PER_JACOBIAN or not is_dual(stop - first, state)
+        if not stale:
+            set_targets(x, first, stop, state)
+    return misfit

@@ -53,6 +53,13 @@ REMAINDER_DEGREE = 4
 # times tau^(1/2), are 2 at most.
 REMAINDER_SD = 2.0
 
+# Newton's steps for h(u). The first guess is off by e = h^2 / (4 pi rho T), a step leaves
+# e^2 / (4 pi rho T): 2e-13 after two for 1000 spacings at T = 10^4, less above.
+NEWTON_STEPS = 2
+# Powers of q in log(1 + h / T). The first term left out is 2 q^17 / 17 < 1e-23 where h / T < 0.1.
+LOG_TERMS = 7
+MIN_STRETCH = 0.5  # least 1 + `scale`, far outside of its prior: keeps T finite
+
 # Taylor series, highest power first, for arguments up to pi / 4: truncated after y^15, the sine is
 # off by (pi/4)^17 / 17! = 5e-17 at most and the cosine by (pi/4)^16 / 16! = 1e-15. Doubling the
 # angle twice makes that 7e-15.
@@ -64,7 +71,7 @@ KERNEL = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 
 # Entries of `State.scalars`. They are not fields of their own: a kernel cannot write to those, and
 # numbers that are read only would be optimised otherwise there, which moves the last bits.
-HEIGHT, DENSITY, COUNT, LAST_FORECAST, LAST_SD, TAU = range(6)
+HEIGHT, DENSITY, COUNT, LAST_FORECAST, LAST_SD, TAU, SPARE, FACTORED, DRIFT, LAST_MISFIT = range(10)
 # Rows of `State.lanes`.
 Z, DZ_DU, MINUS_DZ_DTHETA0, DZ_DSCALE, V = range(5)
 
@@ -97,14 +104,22 @@ class State(NamedTuple):
 
     scalars: Floats
     x: Floats
-    prior_precision: Floats
+    trial: Floats
+    prior_sd: Floats
     prior_mean: Floats
     u: Floats
     z: Floats
     slope: Floats
     residual: Floats
     jacobian: Floats
-    factor: Floats
+    target: Floats
+    reflector: Floats
+    overlap: Floats
+    diagonal: Floats
+    triangle: Floats
+    rotated: Floats
+    vector: Floats
+    work: Floats
     phasor: Floats
     prime_term: Floats
     term: Floats
@@ -178,23 +193,34 @@ def allocate_state(tables: Tables, height: float, capacity: int) -> State:
     primes, smooth = len(tables.log_p), len(tables.log_n)
     unknowns, columns = tables.remainder + REMAINDER_DEGREE + 1, (capacity // WIDTH + 4) * WIDTH
     density = math.log(height / (2 * math.pi)) / (2 * math.pi)
-    side = min(unknowns, capacity + 1)  # of the normal equations, in the smaller of their forms
+    zeros, side = capacity + 1, min(unknowns, capacity + 1)
+    rows = unknowns + zeros + 2 * WIDTH  # of the equations' columns, and what whole blocks touch
+    triangle = unknowns if zeros > unknowns else 0
     precision = np.full(unknowns, AMPLITUDE_PRECISION)
     precision[tables.theta0] = THETA0_PRECISION
     # d log(density) = d log(T) / (2 pi density)
     precision[tables.scale] = (2 * math.pi * density / LOG_HEIGHT_SD) ** 2
     precision[tables.remainder :] = 1 / REMAINDER_SD**2
+    tau = math.sqrt(height / (2 * math.pi))
     return State(
-        scalars=np.array([height, density, 1.0, 0.0, 0.0, math.sqrt(height / (2 * math.pi))]),
+        scalars=np.array([height, density, 1.0, 0.0, 0.0, tau, 0.0, 0.0, 0.0, 0.0]),
         x=np.zeros(unknowns),
-        prior_precision=precision,
+        trial=np.zeros(unknowns),
+        prior_sd=1 / np.sqrt(precision),
         prior_mean=np.zeros(unknowns),
         u=np.zeros((1, columns)),
         z=np.zeros(columns),
         slope=np.zeros(columns),
         residual=np.zeros(columns),
         jacobian=np.zeros((columns, unknowns)),
-        factor=np.zeros((side, side)),
+        target=np.zeros(columns),
+        reflector=np.zeros((side, rows)),
+        overlap=np.zeros((side, 4)),
+        diagonal=np.zeros(side),
+        triangle=np.zeros((triangle, triangle)),
+        rotated=np.zeros(side),
+        vector=np.zeros(rows),
+        work=np.zeros((rows, WIDTH)),
         phasor=np.zeros((2 * primes, WIDTH)),
         prime_term=np.zeros((2 * primes, WIDTH)),
         term=np.zeros((2 * smooth, WIDTH)),
@@ -221,21 +247,39 @@ def cos_sin(turns: Any) -> tuple[Any, Any]:
 
 
 @numba.njit(**KERNEL)
+def log_of_one_plus(w: Any) -> Any:
+    """Compute log(1 + w) = 2 artanh(q), q = w / (2 + w), by its Taylor series in q."""
+    q = w / (2 + w)
+    square = q * q
+    log = square * (2 / (2 * LOG_TERMS + 1)) + 2 / (2 * LOG_TERMS - 1)
+    for k in range(LOG_TERMS - 2, -1, -1):
+        log = log * square + 2 / (2 * k + 1)
+    return log * q
+
+
+@numba.njit(**KERNEL)
 def evaluate_height(u: Any, scale: float, state: State) -> tuple[Any, Any, Any]:
     """Evaluate the height h above the first zero and its derivatives by u and by `scale`.
 
-    Solves u = rho h + h^2 / (4 pi T) - h^3 / (12 pi T^2) to third order in u, where 1 / rho is
-    larger by `scale`, to first order in it: another density rho also means another T. At T = 10^6
-    after 255 spacings the error is 2e-12 mean spacings where `scale` is 0, and 5e-9, from its
-    square, where it is 2e-4, its prior standard deviation; after 1024 spacings 5e-10 and 6e-8.
+    With w = h / T the unfolded coordinate is, without approximation,
+
+        u = rho h + T ((1 + w) log(1 + w) - w) / 2 pi.
+
+    Newton's method solves it for h. 1 / rho is larger by `scale` than where T is as it was given,
+    and another density rho also means another T.
     """
-    height, rho = state.scalars[HEIGHT], state.scalars[DENSITY]
-    quadratic, by_scale = 1 / (4 * math.pi * height * rho), 3 + 2 * math.pi * rho
-    b, c = quadratic * (1 + by_scale * scale), quadratic * (2 * quadratic + 1 / (3 * height))
-    s = u * (1 / rho)
-    h = s * ((1 + scale) - s * (b - c * s))
-    dh_du = ((1 + scale) - s * (2 * b - (3 * c) * s)) * (1 / rho)
-    return h, dh_du, s - (by_scale * quadratic) * s * s
+    stretch = max(1 + scale, MIN_STRETCH)
+    rho = state.scalars[DENSITY] / stretch
+    height = 2 * math.pi * math.exp(2 * math.pi * rho)
+    h = u * (1 / rho)  # above the root of a convex function: Newton's steps fall towards it
+    for _ in range(NEWTON_STEPS):
+        w = h * (1 / height)
+        log = log_of_one_plus(w)
+        excess = rho * h + (height * (0.5 / math.pi)) * ((1 + w) * log - w) - u
+        h = h - excess / (rho + log * (0.5 / math.pi))
+    log = log_of_one_plus(h * (1 / height))
+    slope = 1 / (rho + log * (0.5 / math.pi))
+    return h, slope, log * slope * (height * rho / stretch)
 
 
 @numba.njit(**KERNEL)
@@ -345,10 +389,11 @@ def evaluate_gradient(block: int, tables: Tables, state: State) -> None:
 def residuals_and_jacobian(
     x: Floats, first: int, stop: int, tables: Tables, state: State, derivatives: bool
 ) -> None:
-    """Evaluate `z` and `slope` at columns `first` ... `stop` - 1, with `derivatives` also
-    `residual` and `jacobian`.
+    """Evaluate `z`, `slope` and `residual` at columns `first` ... `stop` - 1, with `derivatives`
+    also `jacobian`.
     """
     lanes, gradient, remainder = state.lanes, state.gradient, tables.remainder
+    sd = state.prior_sd
     for block in range(first - first % WIDTH, stop, WIDTH):
         evaluate_z(x, block, tables, state)
         if derivatives:
@@ -356,18 +401,15 @@ def residuals_and_jacobian(
         for j in range(max(first, block), min(stop, block + WIDTH)):
             k = j - block
             state.z[j], state.slope[j] = lanes[Z, k], lanes[DZ_DU, k]
+            weight = 1 / math.sqrt(lanes[DZ_DU, k] ** 2 + 1)
+            state.residual[j] = weight * lanes[Z, k]
             if derivatives:
-                weight, row, v = (
-                    1 / math.sqrt(lanes[DZ_DU, k] ** 2 + 1),
-                    state.jacobian[j],
-                    lanes[V, k],
-                )
-                state.residual[j] = weight * lanes[Z, k]
+                row, v = state.jacobian[j], lanes[V, k]
                 for i in range(tables.theta0):
-                    row[i] = weight * gradient[i, k]
-                row[tables.theta0] = -weight * lanes[MINUS_DZ_DTHETA0, k]
-                row[tables.scale] = weight * lanes[DZ_DSCALE, k]
+                    row[i] = weight * gradient[i, k] * sd[i]
+                row[tables.theta0] = -weight * lanes[MINUS_DZ_DTHETA0, k] * sd[tables.theta0]
+                row[tables.scale] = weight * lanes[DZ_DSCALE, k] * sd[tables.scale]
                 power = weight / math.sqrt(state.scalars[TAU])  # times v^i / i!
                 for i in range(REMAINDER_DEGREE + 1):
-                    row[remainder + i] = power
+                    row[remainder + i] = power * sd[remainder + i]
                     power *= v / (i + 1)

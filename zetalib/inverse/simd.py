@@ -12,7 +12,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import ConcreteTemplate, infer_global
+from numba.core.typing.templates import signature as typed
+from numba.extending import intrinsic, models, register_model
 
 WIDTH = 8  # lanes: an AVX-512 register; LLVM splits it where registers are smaller
 
@@ -66,16 +69,21 @@ def store(_typing: Any, array: Any, row: Any, start: Any, value: Any) -> Any:
     return types.void(array, types.intp, types.intp, _LANES), generate
 
 
+def _spread(builder: Any, number: Any) -> Any:
+    """Generate a vector with one number in all lanes."""
+    one = builder.insert_element(
+        ir.Constant(_VECTOR, ir.Undefined), number, ir.Constant(ir.IntType(32), 0)
+    )
+    same = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), None)
+    return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), same)
+
+
 @intrinsic
 def broadcast(_typing: Any, value: Any) -> Any:
     """Broadcast a number to all lanes."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        one = builder.insert_element(
-            ir.Constant(_VECTOR, ir.Undefined), arguments[0], ir.Constant(ir.IntType(32), 0)
-        )
-        same = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), None)
-        return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), same)
+        return _spread(builder, arguments[0])
 
     return _LANES(types.float64), generate
 
@@ -92,31 +100,29 @@ def round_nearest(_typing: Any, _value: Any) -> Any:
     return _LANES(_LANES), generate
 
 
-def _arithmetic(instruction: str) -> Any:
-    @intrinsic
-    def apply(_typing: Any, _left: Any, _right: Any) -> Any:
-        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            return getattr(builder, instruction)(*arguments)
-
-        return _LANES(_LANES, _LANES), generate
-
-    return apply
-
-
 def _define(operation: Callable[[Any, Any], Any], instruction: str) -> None:
-    apply = _arithmetic(instruction)
+    """Define an operation of lanes with lanes or, on either side, with one number for all."""
+    number = types.float64
+    kinds = [(_LANES, _LANES), (_LANES, number), (number, _LANES)]
 
-    @overload(operation, strict=False)
-    def between(left: Any, right: Any) -> Any:
-        if isinstance(left, Lanes) and isinstance(right, Lanes):
-            return lambda left, right: apply(left, right)
-        if isinstance(left, Lanes) and isinstance(right, types.Number):
-            return lambda left, right: apply(left, broadcast(right))
-        if isinstance(right, Lanes) and isinstance(left, types.Number):
-            return lambda left, right: apply(broadcast(left), right)
-        return None
+    class Signatures(ConcreteTemplate):  # type: ignore[misc]
+        key = operation
+        cases = [typed(_LANES, *kind) for kind in kinds]
+
+    infer_global(operation)(Signatures)
+
+    def generate(_context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pair = [
+            value if kind == _LANES else _spread(builder, value)
+            for kind, value in zip(signature.args, arguments, strict=True)
+        ]
+        return getattr(builder, instruction)(*pair, flags=("fast",))
+
+    for kind in kinds:
+        lower_builtin(operation, *kind)(generate)
 
 
 _define(operator.add, "fadd")
 _define(operator.sub, "fsub")
 _define(operator.mul, "fmul")
+_define(operator.truediv, "fdiv")

@@ -24,17 +24,19 @@ from numpy.typing import NDArray
 from zetalib.compute import map_threads
 from zetalib.errors import ZetaError
 from zetalib.inverse.least_squares import (
-    cholesky_with_jitter,
-    extend_factor,
-    factor_normal_equations,
+    append_zero,
+    factor,
     fit,
+    is_dual,
     posterior_sd,
-    solve_factored,
+    set_targets,
+    solve,
 )
 from zetalib.inverse.riemann_siegel_model import (
     COUNT,
     KERNEL,
     LAST_FORECAST,
+    LAST_MISFIT,
     LAST_SD,
     MAX_HEIGHT,
     MIN_HEIGHT,
@@ -42,7 +44,7 @@ from zetalib.inverse.riemann_siegel_model import (
     Tables,
     allocate_state,
     build_tables,
-    evaluate_height,
+    evaluate_z,
     residuals_and_jacobian,
 )
 from zetalib.inverse.simd import WIDTH
@@ -86,31 +88,27 @@ SQUARED_SLOPE_OFFSET = 0.3
 
 
 @numba.njit(**KERNEL)
-def initialize(first: int, stop: int, tables: Tables, state: State) -> Floats:
-    """Estimate a_p and theta0 from S at the zeros, by linear regression: shape (U,).
+def initialize(first: int, stop: int, tables: Tables, state: State) -> None:
+    """Estimate x, in `trial`, from S at the zeros, by linear regression.
 
     S(u_j) = j - u_j - c, c = theta0 / pi + 1/2, is (1 / pi) Im sum_p a_p e^{-i h log p} / sqrt(p)
-    and noise of variance `START_NOISE`; Re a_p and Im a_p have variance 1/2 and c has 1.
-    As in docs/reference.md, 2.3, without the powers of primes.
+    and noise of variance `START_NOISE`: docs/reference.md, 2.3, without the powers of primes.
     """
-    primes, log_p = len(tables.log_p), tables.log_p
-    design = np.ones((stop - first, 2 * primes + 1))
-    for j in range(first, stop):
-        h = evaluate_height(state.u[0, j], 0.0, state)[0]
-        for p in range(primes):
-            size = tables.amplitude[p] / math.pi * math.sqrt(0.5)
-            design[j - first, p] = -math.sin(h * log_p[p]) * size
-            design[j - first, primes + p] = math.cos(h * log_p[p]) * size
-    gram = design @ design.T
-    s = np.empty(stop - first)
-    for j in range(first, stop):
-        gram[j - first, j - first] += START_NOISE
-        s[j - first] = j - state.u[0, j]
-    weights = design.T @ solve_factored(cholesky_with_jitter(gram), s)
-    x = np.zeros(len(state.x))
-    x[: 2 * primes] = weights[: 2 * primes] * math.sqrt(0.5)
-    x[tables.theta0] = math.pi * (weights[2 * primes] - 0.5)
-    return x
+    primes, sd, phasor = len(tables.log_p), state.prior_sd, state.phasor
+    for block in range(first - first % WIDTH, stop, WIDTH):
+        evaluate_z(state.prior_mean, block, tables, state)
+        for j in range(max(first, block), min(stop, block + WIDTH)):
+            row, k = state.jacobian[j], j - block
+            for p in range(primes):
+                row[p] = phasor[primes + p, k] * (sd[p] / math.pi)
+                row[primes + p] = phasor[p, k] * (sd[primes + p] / math.pi)
+            row[tables.theta0] = sd[tables.theta0] / math.pi
+            for i in range(tables.scale, len(row)):
+                row[i] = 0.0
+            state.target[j] = j - state.u[0, j] - state.prior_mean[tables.theta0] / math.pi - 0.5
+    noise = math.sqrt(START_NOISE)
+    factor(first, stop, noise, state)
+    solve(first, stop, noise, state)
 
 
 @numba.njit(**KERNEL)
@@ -161,17 +159,12 @@ def find_next_zero(
     guess = (left * below - right * above) / (below - above)
     state.u[0, base] = last + guess
     residuals_and_jacobian(x, base, base + 1, tables, state, True)
-    sd = posterior_sd(state.jacobian[base], first, stop, noise, state)
+    sd = posterior_sd(state.jacobian[base], noise, state)
     steepness = state.slope[base] ** 2
     # From the residual, Z / sqrt(slope^2 + 1), to the root.
     by_root = (steepness + 1) / (steepness + SQUARED_SLOPE_OFFSET)
     sd *= math.sqrt(by_root * max(misfit / (stop - first), 1.0))
     return guess, min(sd, NO_ROOT[1])
-
-
-# The same for calls from Python: the ones above stay inside the kernels that call them.
-initialize_cached = cached(**KERNEL)(initialize.py_func)
-find_next_zero_cached = cached(**KERNEL)(find_next_zero.py_func)
 
 
 @cached(**KERNEL)
@@ -189,40 +182,40 @@ def append_spacings(
     A forecast looks back on `context` spacings at most.
     """
     finest = noise_levels[len(noise_levels) - 1]
-    x, trial_misfit, trial = state.x.copy(), 0.0, state.x
+    x, trial, misfit = state.x.copy(), state.x.copy(), state.scalars[LAST_MISFIT]
     for t in range(len(spacing)):
         n = int(state.scalars[COUNT]) + 1
         forecast, forecast_sd = state.scalars[LAST_FORECAST], state.scalars[LAST_SD]
         state.u[0, n - 1] = state.u[0, n - 2] + spacing[t]
         state.scalars[COUNT] = n
         first = max(0, n - 1 - context)
-        lag = 0.0
-        for j in range(first, n):
-            lag += j - state.u[0, j]
-        # S is zero on average.
-        state.prior_mean[tables.theta0] = math.pi * (lag / (n - first) - 0.5)
-        has_solution, misfit = forecast_sd > 0, np.inf
+        has_solution = forecast_sd > 0
         confirmed = (
             has_solution
             and forecast_sd < CONFIRMED_SD
             and abs(spacing[t] - forecast) < CONFIRMED_ERROR_SDS * forecast_sd + CONFIRMED_ERROR
         )
-        if has_solution:
-            residuals_and_jacobian(x, n - 1, n, tables, state, True)
-            # In full where a zero leaves the context or the dual form gives way to the primal one.
-            if n - 1 > context or n - first == len(x) + 1:
-                factor_normal_equations(first, n, finest, 0.0, state)
-            else:
-                extend_factor(first, n, finest, state)
-            x, misfit = fit(x, first, n, finest, True, tables, state)
         restart = (
             not has_solution or n <= restart_zeros or (not confirmed and n % RESTART_EVERY == 0)
         )
+        # In full where a zero leaves the context or the form changes.
+        warm = n - 1 <= context and is_dual(n - first, state) == is_dual(n - 1 - first, state)
+        if restart or not warm:
+            set_prior_mean(first, n, tables, state)
+        if has_solution:
+            if warm:
+                residuals_and_jacobian(x, n - 1, n, tables, state, True)
+                set_targets(x, n - 1, n, state)
+                append_zero(first, n, finest, state)
+                misfit += (state.residual[n - 1] / finest) ** 2
+            misfit = fit(x, misfit, first, n, finest, warm, tables, state)
         if restart:
-            trial = initialize(first, n, tables, state)
+            initialize(first, n, tables, state)
+            trial[:] = state.trial
+            trial_misfit = 0.0
             for level in range(len(noise_levels)):
                 noise = noise_levels[level]
-                trial, trial_misfit = fit(trial, first, n, noise, False, tables, state)
+                trial_misfit = fit(trial, 0.0, first, n, noise, False, tables, state)
                 if level == COARSE_LEVEL:
                     out[t, COARSE], out[t, COARSE_SD] = find_next_zero(
                         trial, trial_misfit, first, n, noise, tables, state
@@ -231,18 +224,29 @@ def append_spacings(
                     out[t, MIDDLE], out[t, MIDDLE_SD] = find_next_zero(
                         trial, trial_misfit, first, n, noise, tables, state
                     )
-            if trial_misfit < misfit:
-                x, misfit = trial, trial_misfit
+                # The least misfit grows as the noise falls: this start will not do better.
+                if level >= MIDDLE_LEVEL and has_solution and trial_misfit > misfit:
+                    break
+            if not has_solution or trial_misfit < misfit:
+                x[:], misfit = trial, trial_misfit
             else:
-                residuals_and_jacobian(x, first, n, tables, state, True)
-                factor_normal_equations(first, n, finest, 0.0, state)
+                misfit = fit(x, 0.0, first, n, finest, False, tables, state)
         out[t, SPACING], out[t, SD] = find_next_zero(x, misfit, first, n, finest, tables, state)
         out[t, MISFIT] = misfit
         if not restart:
             out[t, MIDDLE] = out[t, COARSE] = out[t, SPACING]
             out[t, MIDDLE_SD] = out[t, COARSE_SD] = out[t, SD]
         state.scalars[LAST_FORECAST], state.scalars[LAST_SD] = out[t, SPACING], out[t, SD]
-    state.x[:] = x
+    state.x[:], state.scalars[LAST_MISFIT] = x, misfit
+
+
+@numba.njit(**KERNEL)
+def set_prior_mean(first: int, stop: int, tables: Tables, state: State) -> None:
+    """Set the prior mean of theta0, at which S is zero on average."""
+    lag = 0.0
+    for j in range(first, stop):
+        lag += j - state.u[0, j]
+    state.prior_mean[tables.theta0] = math.pi * (lag / (stop - first) - 0.5)
 
 
 class SequentialSolver:
