@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from zetalib import atomic
 from zetalib.errors import ZetaError
@@ -26,13 +26,13 @@ from zetalib.types import Floats, Ints
 # Roots are classed by the logarithm of their claimed deviation, counted places by the posterior
 # deviation of Z there, which is about 1 where nothing is known. Not tuned.
 ROOT_EDGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
-COUNT_EDGES = (0.2, 0.35, 0.5, 0.65, 0.8)
+COUNT_EDGES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 CLASSES = len(ROOT_EDGES) + len(COUNT_EDGES) + 2
 NEIGHBOURS = 2  # zeros to either side at whose places Z is looked at
 RIDGE = 0.1  # of the sum of squares of features, some thousands: next to nothing
 # Residuals are kept as quantiles at these levels, with ends for what lies beyond.
 LEVELS = np.concatenate([[0.002, 0.005], np.arange(1, 100) / 100, [0.995, 0.998]])
-FEW = 200  # zeros: a class of fewer takes the residuals of the class before
+FEW = 200  # zeros: a class of fewer is as the nearest with more; Gaussian where there is none
 MARGIN = 1e-9  # mean spacings between zeros of a draw, at the least
 
 
@@ -40,7 +40,7 @@ MARGIN = 1e-9  # mean spacings between zeros of a draw, at the least
 class LawAhead:
     """What is fitted: for each class coefficients, (C, F), and quantiles of residuals, (C, L).
 
-    Residuals are in the claimed deviation of a root, else in mean spacings.
+    Residuals are in claimed deviations.
     """
 
     coefficients: Floats
@@ -60,7 +60,7 @@ class LawAhead:
         for k in np.unique(kind):
             rows = kind == k
             found[rows] = np.interp(at[rows], LEVELS, self.quantiles[k])
-        return mean + found * unit(table)
+        return mean + found * table[..., SD]
 
     def interval(self, table: Floats, level: float) -> tuple[Floats, Floats]:
         """The central interval of nominal coverage `level` for each zero, two of (m, h)."""
@@ -74,11 +74,6 @@ class LawAhead:
         found = self.quantile(table, ndtr(table[..., SCORE]))
         ahead = np.arange(found.shape[1]) * MARGIN
         return np.maximum.accumulate(np.maximum(found - ahead, MARGIN), 1) + ahead
-
-
-def unit(table: Floats) -> Floats:
-    """What residuals are measured in, (m, h)."""
-    return np.where(table[..., ROOT] > 0, table[..., SD], 1.0)
 
 
 def classes(table: Floats) -> Ints:
@@ -108,20 +103,20 @@ def fit(tables: list[Floats], truth: list[Floats]) -> LawAhead:
     kind = np.concatenate([classes(t).ravel() for t in tables])
     x = np.concatenate([features(t).reshape(-1, features(t).shape[-1]) for t in tables])
     off = np.concatenate([(y - t[..., PLACE]).ravel() for t, y in zip(tables, truth, strict=True)])
-    units = np.concatenate([unit(t).ravel() for t in tables])
+    units = np.concatenate([t[..., SD].ravel() for t in tables])
     coefficients = np.zeros((CLASSES, x.shape[1]))
-    quantiles = np.tile(np.quantile(off, LEVELS), (CLASSES, 1))
-    for k in range(CLASSES):
+    quantiles = np.tile(ndtri(LEVELS), (CLASSES, 1))
+    number = np.bincount(kind, minlength=CLASSES)
+    enough = np.flatnonzero(number >= FEW)
+    for k in enough:
         rows = kind == k
-        if rows.sum() < FEW:
-            if k:
-                coefficients[k], quantiles[k] = coefficients[k - 1], quantiles[k - 1]
-            continue
         some = x[rows]
         gram = some.T @ some + RIDGE * np.eye(x.shape[1])
         coefficients[k] = np.linalg.solve(gram, some.T @ off[rows])
-        left = (off[rows] - some @ coefficients[k]) / units[rows]
-        quantiles[k] = np.quantile(left, LEVELS)
+        quantiles[k] = np.quantile((off[rows] - some @ coefficients[k]) / units[rows], LEVELS)
+    for k in np.flatnonzero(number < FEW) if len(enough) else []:
+        nearest = enough[np.abs(enough - k).argmin()]
+        coefficients[k], quantiles[k] = coefficients[nearest], quantiles[nearest]
     return LawAhead(coefficients, quantiles)
 
 
