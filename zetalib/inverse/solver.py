@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from zetalib.compute import map_threads
 from zetalib.errors import ZetaError
 from zetalib.inverse.least_squares import (
+    GAIN_TOLERANCE,
     append_zero,
     factor,
     fit,
@@ -58,7 +59,7 @@ SPACING, SD, MIDDLE, MIDDLE_SD, COARSE, COARSE_SD, MISFIT = range(7)  # of the c
 # Standard deviations of the residuals, mean spacings. The first fit starts from the explicit
 # formula, each other one from the solution before. The last level is about the error of h(u) after
 # 255 spacings at 10^6 (evaluate_height); those between are not tuned.
-NOISE_LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-8])
+NOISE_LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-9])
 COARSE_LEVEL, MIDDLE_LEVEL = 0, 1  # whose forecasts are the coarse and the middle one
 
 # The last solution is carried on. After each of the first 40 zeros, and after every eighth of those
@@ -208,14 +209,15 @@ def append_spacings(
                 set_targets(x, n - 1, n, state)
                 append_zero(first, n, finest, state)
                 misfit += (state.residual[n - 1] / finest) ** 2
-            misfit = fit(x, misfit, first, n, finest, warm, tables, state)
+            misfit = fit(x, misfit, first, n, finest, warm, GAIN_TOLERANCE, tables, state)
         if restart:
             initialize(first, n, tables, state)
             trial[:] = state.trial
             trial_misfit = 0.0
             for level in range(len(noise_levels)):
                 noise = noise_levels[level]
-                trial_misfit = fit(trial, 0.0, first, n, noise, False, tables, state)
+                tol = GAIN_TOLERANCE if level == len(noise_levels) - 1 else 0.3
+                trial_misfit = fit(trial, 0.0, first, n, noise, False, tol, tables, state)
                 if level == COARSE_LEVEL:
                     out[t, COARSE], out[t, COARSE_SD] = find_next_zero(
                         trial, trial_misfit, first, n, noise, tables, state
@@ -230,7 +232,7 @@ def append_spacings(
             if not has_solution or trial_misfit < misfit:
                 x[:], misfit = trial, trial_misfit
             else:
-                misfit = fit(x, 0.0, first, n, finest, False, tables, state)
+                misfit = fit(x, 0.0, first, n, finest, False, GAIN_TOLERANCE, tables, state)
         out[t, SPACING], out[t, SD] = find_next_zero(x, misfit, first, n, finest, tables, state)
         out[t, MISFIT] = misfit
         if not restart:
