@@ -136,12 +136,14 @@ def factor(first: int, stop: int, noise: float, state: State) -> None:
             store(work, i, 0, broadcast(0.0))
         for lane in range(lanes):
             if dual:
-                row = jacobian[first + block + lane]
+                j = first + block + lane
+                top, place = j // WIDTH * unknowns, j % WIDTH
                 for i in range(length):
-                    work[i, lane] = row[i]
+                    work[i, lane] = jacobian[top + i, place]
             else:
                 for i in range(length):
-                    work[i, lane] = jacobian[first + i, block + lane]
+                    j = first + i
+                    work[i, lane] = jacobian[j // WIDTH * unknowns + block + lane, j % WIDTH]
             work[length + block + lane, lane] = noise
         for k in range(0, block, GROUP):
             apply_group(k, length, state)
@@ -192,12 +194,18 @@ def rotate_targets(first: int, stop: int, state: State) -> None:
 
 
 @numba.njit(**KERNEL)
+def copy_row(column: int, state: State) -> None:
+    """Copy a row of the Jacobian to the beginning of `vector`."""
+    top, place = column // WIDTH * len(state.x), column % WIDTH
+    for i in range(len(state.x)):
+        state.vector[i] = state.jacobian[top + i, place]
+
+
+@numba.njit(**KERNEL)
 def append_zero(first: int, stop: int, noise: float, state: State) -> None:
     """Bring the zero `stop` - 1 into the factorisation of those before it."""
-    unknowns, k, row = len(state.x), stop - 1 - first, state.jacobian[stop - 1]
-    vector = state.vector
-    for i in range(unknowns):
-        vector[i] = row[i]
+    unknowns, k, vector = len(state.x), stop - 1 - first, state.vector
+    copy_row(stop - 1, state)
     if is_dual(stop - first, state):
         for i in range(unknowns, unknowns + k):
             vector[i] = 0.0
@@ -248,12 +256,11 @@ def solve(first: int, stop: int, noise: float, state: State) -> float:
 
 
 @numba.njit(**KERNEL)
-def posterior_sd(row: Floats, noise: float, state: State) -> float:
-    """Compute the posterior standard deviation of a quantity with derivatives `row` by y, (U,)."""
+def posterior_sd(column: int, noise: float, state: State) -> float:
+    """Compute the posterior standard deviation of the residual at a column."""
     unknowns, vector, squared = len(state.x), state.vector, 0.0
     zeros = int(state.scalars[FACTORED])
-    for i in range(unknowns):
-        vector[i] = row[i]
+    copy_row(column, state)
     if is_dual(zeros, state):
         for i in range(unknowns, unknowns + zeros):
             vector[i] = 0.0
@@ -273,13 +280,16 @@ def posterior_sd(row: Floats, noise: float, state: State) -> float:
 @numba.njit(**KERNEL)
 def set_targets(x: Floats, first: int, stop: int, state: State) -> None:
     """Set the targets from `residual` at x and the rows that are there."""
-    for i in range(len(x)):
-        state.vector[i] = (x[i] - state.prior_mean[i]) / state.prior_sd[i]
-    for j in range(first, stop):
-        total, row = -state.residual[j], state.jacobian[j]
-        for i in range(len(x)):
-            total += row[i] * state.vector[i]
-        state.target[j] = total
+    unknowns, vector = len(x), state.vector
+    for i in range(unknowns):
+        vector[i] = (x[i] - state.prior_mean[i]) / state.prior_sd[i]
+    for block in range(first - first % WIDTH, stop, WIDTH):
+        total, top = broadcast(0.0), block // WIDTH * unknowns
+        for i in range(unknowns):
+            total = total + load(state.jacobian, top + i, 0) * vector[i]
+        store(state.lanes, 0, 0, total)
+        for j in range(max(first, block), min(stop, block + WIDTH)):
+            state.target[j] = state.lanes[0, j - block] - state.residual[j]
 
 
 @numba.njit(**KERNEL)

@@ -214,7 +214,7 @@ def allocate_state(tables: Tables, height: float, capacity: int) -> State:
         z=np.zeros(columns),
         slope=np.zeros(columns),
         residual=np.zeros(columns),
-        jacobian=np.zeros((columns, unknowns)),
+        jacobian=np.zeros((columns // WIDTH * unknowns, WIDTH)),
         target=np.zeros(columns),
         reflector=np.zeros((side, rows)),
         overlap=np.zeros((side, 4)),
@@ -228,7 +228,7 @@ def allocate_state(tables: Tables, height: float, capacity: int) -> State:
         term=np.zeros((2 * smooth, WIDTH)),
         adjoint=np.zeros((2 * smooth, WIDTH)),
         partial_sum=np.zeros((4 * tables.sqrt_terms, WIDTH)),
-        gradient=np.zeros((2 * primes, WIDTH)),
+        gradient=np.zeros((unknowns, WIDTH)),
         lanes=np.zeros((6, WIDTH)),
     )
 
@@ -408,15 +408,19 @@ def residuals_and_jacobian(
             state.residual[j] = lanes[WEIGHT, k] * lanes[Z, k]
         if derivatives:
             weight = load(lanes, WEIGHT, 0)
-            for i in range(tables.theta0):
+            for i in range(theta0):
                 store(gradient, i, 0, load(gradient, i, 0) * weight * sd[i])
+            store(gradient, theta0, 0, load(lanes, MINUS_DZ_DTHETA0, 0) * weight * -sd[theta0])
+            store(gradient, scale, 0, load(lanes, DZ_DSCALE, 0) * weight * sd[scale])
+            slow = weight * (1 / math.sqrt(state.scalars[TAU]))  # times v^i / i!
+            for i in range(REMAINDER_DEGREE + 1):
+                store(gradient, remainder + i, 0, slow * sd[remainder + i])
+                slow = slow * load(lanes, V, 0) * (1 / (i + 1))
+            top = block // WIDTH * len(sd)
+            if low == block:
+                for i in range(len(sd)):
+                    store(state.jacobian, top + i, 0, load(gradient, i, 0))
+            else:
                 for j in range(low, high):
-                    state.jacobian[j, i] = gradient[i, j - block]
-            for j in range(low, high):
-                k, row = j - block, state.jacobian[j]
-                slow = lanes[WEIGHT, k] / math.sqrt(state.scalars[TAU])  # times v^i / i!
-                row[theta0] = -lanes[WEIGHT, k] * lanes[MINUS_DZ_DTHETA0, k] * sd[theta0]
-                row[scale] = lanes[WEIGHT, k] * lanes[DZ_DSCALE, k] * sd[scale]
-                for i in range(REMAINDER_DEGREE + 1):
-                    row[remainder + i] = slow * sd[remainder + i]
-                    slow *= lanes[V, k] / (i + 1)
+                    for i in range(len(sd)):
+                        state.jacobian[top + i, j - block] = gradient[i, j - block]

@@ -48,7 +48,7 @@ from zetalib.inverse.riemann_siegel_model import (
     evaluate_z,
     residuals_and_jacobian,
 )
-from zetalib.inverse.simd import WIDTH
+from zetalib.inverse.simd import WIDTH, broadcast, load, store
 from zetalib.kernels import cached
 
 Floats = NDArray[np.float64]
@@ -98,14 +98,15 @@ def initialize(first: int, stop: int, tables: Tables, state: State) -> None:
     primes, sd, phasor = len(tables.log_p), state.prior_sd, state.phasor
     for block in range(first - first % WIDTH, stop, WIDTH):
         evaluate_z(state.prior_mean, block, tables, state)
+        top = block // WIDTH * len(sd)
+        for p in range(primes):
+            re, im = load(phasor, p, 0), load(phasor, primes + p, 0)
+            store(state.jacobian, top + p, 0, im * (sd[p] / math.pi))
+            store(state.jacobian, top + primes + p, 0, re * (sd[primes + p] / math.pi))
+        store(state.jacobian, top + tables.theta0, 0, broadcast(sd[tables.theta0] / math.pi))
+        for i in range(tables.scale, len(sd)):
+            store(state.jacobian, top + i, 0, broadcast(0.0))
         for j in range(max(first, block), min(stop, block + WIDTH)):
-            row, k = state.jacobian[j], j - block
-            for p in range(primes):
-                row[p] = phasor[primes + p, k] * (sd[p] / math.pi)
-                row[primes + p] = phasor[p, k] * (sd[primes + p] / math.pi)
-            row[tables.theta0] = sd[tables.theta0] / math.pi
-            for i in range(tables.scale, len(row)):
-                row[i] = 0.0
             state.target[j] = j - state.u[0, j] - state.prior_mean[tables.theta0] / math.pi - 0.5
     noise = math.sqrt(START_NOISE)
     factor(first, stop, noise, state)
@@ -160,7 +161,7 @@ def find_next_zero(
     guess = (left * below - right * above) / (below - above)
     state.u[0, base] = last + guess
     residuals_and_jacobian(x, base, base + 1, tables, state, True)
-    sd = posterior_sd(state.jacobian[base], noise, state)
+    sd = posterior_sd(base, noise, state)
     steepness = state.slope[base] ** 2
     # From the residual, Z / sqrt(slope^2 + 1), to the root.
     by_root = (steepness + 1) / (steepness + SQUARED_SLOPE_OFFSET)
