@@ -48,14 +48,16 @@ Floats = NDArray[np.float64]
 GROUP = 4  # reflectors applied at once: State.overlap has their scalar products
 
 # The following are not tuned; they trade time for reliability.
-MAX_STEPS, MAX_WARM_STEPS = 12, 6  # from a new start, and from the last solution
+MAX_STEPS = 12
 # A fit ends where the misfit is what the linear equations say, or falls no further, to 0.01 times
 # the reduced chi squared: a tenth of a standard deviation in one direction.
 GAIN_TOLERANCE = 0.01
-# Steps that share one linearisation, as long as each gains this share of what it should.
-STEPS_PER_JACOBIAN, MIN_GAIN_SHARE = 4, 0.7
-# A step that raises the misfit is cut to a quarter, three times at most.
-STEP_CUT, MAX_CUTS = 0.25, 3
+# A step longer than this, in prior standard deviations, is followed by a new linearisation without
+# more ado; shorter ones share one, four at most, as long as each gains this share of what it should.
+LONG_STEP, MAX_AGE, MIN_GAIN_SHARE = 0.01, 4, 0.7
+# The valley of small misfit is narrow and curved, and a step along it that is right climbs its wall:
+# one step may end higher. After two the fit goes back and cuts its steps to a quarter, thrice at most.
+MAX_WORSE, STEP_CUT, MIN_SHARE = 1, 0.25, 0.01
 # Squared length of all steps in y since residuals were last evaluated, over the noise, up to which
 # they are taken as linear: what is neglected is of its order, times curvatures of Z of order one.
 MAX_SQUARED_DRIFT = 0.03
@@ -134,12 +136,14 @@ def factor(first: int, stop: int, noise: float, state: State) -> None:
             store(work, i, 0, broadcast(0.0))
         for lane in range(lanes):
             if dual:
-                row = jacobian[first + block + lane]
+                j = first + block + lane
+                top, place = j // WIDTH * unknowns, j % WIDTH
                 for i in range(length):
-                    work[i, lane] = row[i]
+                    work[i, lane] = jacobian[top + i, place]
             else:
                 for i in range(length):
-                    work[i, lane] = jacobian[first + i, block + lane]
+                    j = first + i
+                    work[i, lane] = jacobian[j // WIDTH * unknowns + block + lane, j % WIDTH]
             work[length + block + lane, lane] = noise
         for k in range(0, block, GROUP):
             apply_group(k, length, state)
@@ -190,12 +194,18 @@ def rotate_targets(first: int, stop: int, state: State) -> None:
 
 
 @numba.njit(**KERNEL)
+def copy_row(column: int, state: State) -> None:
+    """Copy a row of the Jacobian to the beginning of `vector`."""
+    top, place = column // WIDTH * len(state.x), column % WIDTH
+    for i in range(len(state.x)):
+        state.vector[i] = state.jacobian[top + i, place]
+
+
+@numba.njit(**KERNEL)
 def append_zero(first: int, stop: int, noise: float, state: State) -> None:
     """Bring the zero `stop` - 1 into the factorisation of those before it."""
-    unknowns, k, row = len(state.x), stop - 1 - first, state.jacobian[stop - 1]
-    vector = state.vector
-    for i in range(unknowns):
-        vector[i] = row[i]
+    unknowns, k, vector = len(state.x), stop - 1 - first, state.vector
+    copy_row(stop - 1, state)
     if is_dual(stop - first, state):
         for i in range(unknowns, unknowns + k):
             vector[i] = 0.0
@@ -246,12 +256,11 @@ def solve(first: int, stop: int, noise: float, state: State) -> float:
 
 
 @numba.njit(**KERNEL)
-def posterior_sd(row: Floats, noise: float, state: State) -> float:
-    """Compute the posterior standard deviation of a quantity with derivatives `row` by y, (U,)."""
+def posterior_sd(column: int, noise: float, state: State) -> float:
+    """Compute the posterior standard deviation of the residual at a column."""
     unknowns, vector, squared = len(state.x), state.vector, 0.0
     zeros = int(state.scalars[FACTORED])
-    for i in range(unknowns):
-        vector[i] = row[i]
+    copy_row(column, state)
     if is_dual(zeros, state):
         for i in range(unknowns, unknowns + zeros):
             vector[i] = 0.0
@@ -271,13 +280,16 @@ def posterior_sd(row: Floats, noise: float, state: State) -> float:
 @numba.njit(**KERNEL)
 def set_targets(x: Floats, first: int, stop: int, state: State) -> None:
     """Set the targets from `residual` at x and the rows that are there."""
-    for i in range(len(x)):
-        state.vector[i] = (x[i] - state.prior_mean[i]) / state.prior_sd[i]
-    for j in range(first, stop):
-        total, row = -state.residual[j], state.jacobian[j]
-        for i in range(len(x)):
-            total += row[i] * state.vector[i]
-        state.target[j] = total
+    unknowns, vector = len(x), state.vector
+    for i in range(unknowns):
+        vector[i] = (x[i] - state.prior_mean[i]) / state.prior_sd[i]
+    for block in range(first - first % WIDTH, stop, WIDTH):
+        total, top = broadcast(0.0), block // WIDTH * unknowns
+        for i in range(unknowns):
+            total = total + load(state.jacobian, top + i, 0) * vector[i]
+        store(state.lanes, 0, 0, total)
+        for j in range(max(first, block), min(stop, block + WIDTH)):
+            state.target[j] = state.lanes[0, j - block] - state.residual[j]
 
 
 @numba.njit(**KERNEL)
@@ -311,6 +323,7 @@ def fit(
     stop: int,
     noise: float,
     warm: bool,
+    tolerated: float,
     tables: Tables,
     state: State,
 ) -> float:
@@ -320,36 +333,64 @@ def fit(
     is `misfit`; otherwise they are set up. Steps share a linearisation while they gain what they
     should; one that fails with an old one is tried again with that at x before it is cut.
     """
-    stale, age = not warm, 1
-    for _ in range(MAX_WARM_STEPS if warm else MAX_STEPS):
+    zeros, best, share, worse = stop - first, np.inf, 1.0, 0
+    stale, age, dual = not warm, 1, is_dual(stop - first, state)
+    if warm:
+        best, state.best[:] = misfit, x
+    for step in range(MAX_STEPS):
         if stale:
             residuals_and_jacobian(x, first, stop, tables, state, True)
             set_targets(x, first, stop, state)
             misfit = compute_misfit(x, first, stop, noise, state)
+            if misfit < best:
+                best, state.best[:] = misfit, x
+                share, worse = min(1.0, share / STEP_CUT), 0
+            elif worse < MAX_WORSE:
+                worse += 1
+            else:
+                x[:], share, worse = state.best, share * STEP_CUT, 0
+                if share < MIN_SHARE:
+                    break
+                continue
             factor(first, stop, noise, state)
+            state.scalars[10 if warm else 11] += 1
             stale, age = False, 0
         expected = solve(first, stop, noise, state)
-        state.scalars[DRIFT] += moved(x, 1.0, state)
-        if warm and age == 1 and state.scalars[DRIFT] ** 2 < MAX_SQUARED_DRIFT * noise:
+        state.scalars[12] += 1
+        length = moved(x, share, state)
+        state.scalars[DRIFT] += length
+        if age == 1 and warm and step == 0 and state.scalars[DRIFT] ** 2 < MAX_SQUARED_DRIFT * noise:
             x[:] = state.trial
             return expected
         state.scalars[DRIFT] = 0.0
-        for cut in range(MAX_CUTS + 1):
-            if cut > 0:
-                moved(x, STEP_CUT, state)
+        found, linear, tolerance = np.inf, False, 0.0
+        if length < LONG_STEP + noise or (warm and step == 0):
             residuals_and_jacobian(state.trial, first, stop, tables, state, False)
             found = compute_misfit(state.trial, first, stop, noise, state)
-            if found < misfit or age > 0:
-                break
-        gain, tolerance = misfit - found, GAIN_TOLERANCE * max(1.0, found / (stop - first))
-        enough = gain > MIN_GAIN_SHARE * (misfit - expected)
-        linear = abs(found - expected) < tolerance
+            tolerance = tolerated * max(1.0, found / zeros)
+            linear = abs(found - expected) < tolerance
+        if length > LONG_STEP + noise and not linear:
+            x[:], stale = state.trial, True
+            continue
+        gain = misfit - found
+        stale = gain < MIN_GAIN_SHARE * (misfit - expected) or age >= MAX_AGE or not dual
         if gain > 0 or linear:
             x[:], misfit = state.trial, found
+            best, state.best[:] = found, x
+        elif age == 0:
+            share *= STEP_CUT
+            if share < MIN_SHARE:
+                break
+            stale = False
+            continue
         if linear or (age == 0 and gain < tolerance):
             break
         age += 1
-        stale = not enough or age >= STEPS_PER_JACOBIAN or not is_dual(stop - first, state)
         if not stale:
             set_targets(x, first, stop, state)
+    if misfit > best:  # the last steps led astray
+        x[:], misfit = state.best, best
+        residuals_and_jacobian(x, first, stop, tables, state, True)
+        set_targets(x, first, stop, state)
+        factor(first, stop, noise, state)
     return misfit

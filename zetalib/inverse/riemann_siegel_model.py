@@ -73,7 +73,7 @@ KERNEL = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 # numbers that are read only would be optimised otherwise there, which moves the last bits.
 HEIGHT, DENSITY, COUNT, LAST_FORECAST, LAST_SD, TAU, SPARE, FACTORED, DRIFT, LAST_MISFIT = range(10)
 # Rows of `State.lanes`.
-Z, DZ_DU, MINUS_DZ_DTHETA0, DZ_DSCALE, V = range(5)
+Z, DZ_DU, MINUS_DZ_DTHETA0, DZ_DSCALE, V, WEIGHT = range(6)
 
 
 class State(NamedTuple):
@@ -99,12 +99,13 @@ class State(NamedTuple):
     partial_sum : (4 M, 8), sums over n <= m, m = 1 ... M = floor(sqrt(N)), of `term` and of
         `term` log n
     gradient : (2 P, 8), derivative of Z by a_p
-    lanes : (5, 8), `Z`, `DZ_DU`, `MINUS_DZ_DTHETA0`, `DZ_DSCALE` and `V`
+    lanes : (6, 8), `Z`, `DZ_DU`, `MINUS_DZ_DTHETA0`, `DZ_DSCALE`, `V` and `WEIGHT`
     """
 
     scalars: Floats
     x: Floats
     trial: Floats
+    best: Floats
     prior_sd: Floats
     prior_mean: Floats
     u: Floats
@@ -203,16 +204,17 @@ def allocate_state(tables: Tables, height: float, capacity: int) -> State:
     precision[tables.remainder :] = 1 / REMAINDER_SD**2
     tau = math.sqrt(height / (2 * math.pi))
     return State(
-        scalars=np.array([height, density, 1.0, 0.0, 0.0, tau, 0.0, 0.0, 0.0, 0.0]),
+        scalars=np.array([height, density, 1.0, 0.0, 0.0, tau, 0.0, 0.0, 0.0, 0.0, 0.0,0.0,0.0,0.0]),
         x=np.zeros(unknowns),
         trial=np.zeros(unknowns),
+        best=np.zeros(unknowns),
         prior_sd=1 / np.sqrt(precision),
         prior_mean=np.zeros(unknowns),
         u=np.zeros((1, columns)),
         z=np.zeros(columns),
         slope=np.zeros(columns),
         residual=np.zeros(columns),
-        jacobian=np.zeros((columns, unknowns)),
+        jacobian=np.zeros((columns // WIDTH * unknowns, WIDTH)),
         target=np.zeros(columns),
         reflector=np.zeros((side, rows)),
         overlap=np.zeros((side, 4)),
@@ -226,8 +228,8 @@ def allocate_state(tables: Tables, height: float, capacity: int) -> State:
         term=np.zeros((2 * smooth, WIDTH)),
         adjoint=np.zeros((2 * smooth, WIDTH)),
         partial_sum=np.zeros((4 * tables.sqrt_terms, WIDTH)),
-        gradient=np.zeros((2 * primes, WIDTH)),
-        lanes=np.zeros((5, WIDTH)),
+        gradient=np.zeros((unknowns, WIDTH)),
+        lanes=np.zeros((6, WIDTH)),
     )
 
 
@@ -392,24 +394,33 @@ def residuals_and_jacobian(
     """Evaluate `z`, `slope` and `residual` at columns `first` ... `stop` - 1, with `derivatives`
     also `jacobian`.
     """
-    lanes, gradient, remainder = state.lanes, state.gradient, tables.remainder
-    sd = state.prior_sd
+    lanes, gradient, sd = state.lanes, state.gradient, state.prior_sd
+    theta0, scale, remainder = tables.theta0, tables.scale, tables.remainder
     for block in range(first - first % WIDTH, stop, WIDTH):
         evaluate_z(x, block, tables, state)
         if derivatives:
             evaluate_gradient(block, tables, state)
-        for j in range(max(first, block), min(stop, block + WIDTH)):
+        low, high = max(first, block), min(stop, block + WIDTH)
+        for j in range(low, high):
             k = j - block
             state.z[j], state.slope[j] = lanes[Z, k], lanes[DZ_DU, k]
-            weight = 1 / math.sqrt(lanes[DZ_DU, k] ** 2 + 1)
-            state.residual[j] = weight * lanes[Z, k]
-            if derivatives:
-                row, v = state.jacobian[j], lanes[V, k]
-                for i in range(tables.theta0):
-                    row[i] = weight * gradient[i, k] * sd[i]
-                row[tables.theta0] = -weight * lanes[MINUS_DZ_DTHETA0, k] * sd[tables.theta0]
-                row[tables.scale] = weight * lanes[DZ_DSCALE, k] * sd[tables.scale]
-                power = weight / math.sqrt(state.scalars[TAU])  # times v^i / i!
-                for i in range(REMAINDER_DEGREE + 1):
-                    row[remainder + i] = power * sd[remainder + i]
-                    power *= v / (i + 1)
+            lanes[WEIGHT, k] = 1 / math.sqrt(lanes[DZ_DU, k] ** 2 + 1)
+            state.residual[j] = lanes[WEIGHT, k] * lanes[Z, k]
+        if derivatives:
+            weight = load(lanes, WEIGHT, 0)
+            for i in range(theta0):
+                store(gradient, i, 0, load(gradient, i, 0) * weight * sd[i])
+            store(gradient, theta0, 0, load(lanes, MINUS_DZ_DTHETA0, 0) * weight * -sd[theta0])
+            store(gradient, scale, 0, load(lanes, DZ_DSCALE, 0) * weight * sd[scale])
+            slow = weight * (1 / math.sqrt(state.scalars[TAU]))  # times v^i / i!
+            for i in range(REMAINDER_DEGREE + 1):
+                store(gradient, remainder + i, 0, slow * sd[remainder + i])
+                slow = slow * load(lanes, V, 0) * (1 / (i + 1))
+            top = block // WIDTH * len(sd)
+            if low == block:
+                for i in range(len(sd)):
+                    store(state.jacobian, top + i, 0, load(gradient, i, 0))
+            else:
+                for j in range(low, high):
+                    for i in range(len(sd)):
+                        state.jacobian[top + i, j - block] = gradient[i, j - block]

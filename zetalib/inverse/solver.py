@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from zetalib.compute import map_threads
 from zetalib.errors import ZetaError
 from zetalib.inverse.least_squares import (
+    GAIN_TOLERANCE,
     append_zero,
     factor,
     fit,
@@ -47,7 +48,7 @@ from zetalib.inverse.riemann_siegel_model import (
     evaluate_z,
     residuals_and_jacobian,
 )
-from zetalib.inverse.simd import WIDTH
+from zetalib.inverse.simd import WIDTH, broadcast, load, store
 from zetalib.kernels import cached
 
 Floats = NDArray[np.float64]
@@ -58,7 +59,7 @@ SPACING, SD, MIDDLE, MIDDLE_SD, COARSE, COARSE_SD, MISFIT = range(7)  # of the c
 # Standard deviations of the residuals, mean spacings. The first fit starts from the explicit
 # formula, each other one from the solution before. The last level is about the error of h(u) after
 # 255 spacings at 10^6 (evaluate_height); those between are not tuned.
-NOISE_LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-8])
+NOISE_LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-9])
 COARSE_LEVEL, MIDDLE_LEVEL = 0, 1  # whose forecasts are the coarse and the middle one
 
 # The last solution is carried on. After each of the first 40 zeros, and after every eighth of those
@@ -97,14 +98,15 @@ def initialize(first: int, stop: int, tables: Tables, state: State) -> None:
     primes, sd, phasor = len(tables.log_p), state.prior_sd, state.phasor
     for block in range(first - first % WIDTH, stop, WIDTH):
         evaluate_z(state.prior_mean, block, tables, state)
+        top = block // WIDTH * len(sd)
+        for p in range(primes):
+            re, im = load(phasor, p, 0), load(phasor, primes + p, 0)
+            store(state.jacobian, top + p, 0, im * (sd[p] / math.pi))
+            store(state.jacobian, top + primes + p, 0, re * (sd[primes + p] / math.pi))
+        store(state.jacobian, top + tables.theta0, 0, broadcast(sd[tables.theta0] / math.pi))
+        for i in range(tables.scale, len(sd)):
+            store(state.jacobian, top + i, 0, broadcast(0.0))
         for j in range(max(first, block), min(stop, block + WIDTH)):
-            row, k = state.jacobian[j], j - block
-            for p in range(primes):
-                row[p] = phasor[primes + p, k] * (sd[p] / math.pi)
-                row[primes + p] = phasor[p, k] * (sd[primes + p] / math.pi)
-            row[tables.theta0] = sd[tables.theta0] / math.pi
-            for i in range(tables.scale, len(row)):
-                row[i] = 0.0
             state.target[j] = j - state.u[0, j] - state.prior_mean[tables.theta0] / math.pi - 0.5
     noise = math.sqrt(START_NOISE)
     factor(first, stop, noise, state)
@@ -159,7 +161,7 @@ def find_next_zero(
     guess = (left * below - right * above) / (below - above)
     state.u[0, base] = last + guess
     residuals_and_jacobian(x, base, base + 1, tables, state, True)
-    sd = posterior_sd(state.jacobian[base], noise, state)
+    sd = posterior_sd(base, noise, state)
     steepness = state.slope[base] ** 2
     # From the residual, Z / sqrt(slope^2 + 1), to the root.
     by_root = (steepness + 1) / (steepness + SQUARED_SLOPE_OFFSET)
@@ -208,14 +210,15 @@ def append_spacings(
                 set_targets(x, n - 1, n, state)
                 append_zero(first, n, finest, state)
                 misfit += (state.residual[n - 1] / finest) ** 2
-            misfit = fit(x, misfit, first, n, finest, warm, tables, state)
+            misfit = fit(x, misfit, first, n, finest, warm, GAIN_TOLERANCE, tables, state)
         if restart:
             initialize(first, n, tables, state)
             trial[:] = state.trial
             trial_misfit = 0.0
             for level in range(len(noise_levels)):
                 noise = noise_levels[level]
-                trial_misfit = fit(trial, 0.0, first, n, noise, False, tables, state)
+                tol = GAIN_TOLERANCE if level == len(noise_levels) - 1 else 0.3
+                trial_misfit = fit(trial, 0.0, first, n, noise, False, tol, tables, state)
                 if level == COARSE_LEVEL:
                     out[t, COARSE], out[t, COARSE_SD] = find_next_zero(
                         trial, trial_misfit, first, n, noise, tables, state
@@ -230,7 +233,7 @@ def append_spacings(
             if not has_solution or trial_misfit < misfit:
                 x[:], misfit = trial, trial_misfit
             else:
-                misfit = fit(x, 0.0, first, n, finest, False, tables, state)
+                misfit = fit(x, 0.0, first, n, finest, False, GAIN_TOLERANCE, tables, state)
         out[t, SPACING], out[t, SD] = find_next_zero(x, misfit, first, n, finest, tables, state)
         out[t, MISFIT] = misfit
         if not restart:
