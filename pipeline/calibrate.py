@@ -3,7 +3,7 @@
 from zetalib import atomic, params
 from zetalib.data import window
 from zetalib.errors import run_stage
-from zetalib.forecasting import ahead, forecasts
+from zetalib.forecasting import ahead, forecasts, law_ahead
 from zetalib.inverse import solutions
 from zetalib.network import model
 from zetalib.scoring import conformal
@@ -18,8 +18,12 @@ def main() -> None:
     found = forecasts.forecast(network, windows, cache)
     raw = conformal.intervals(found.mixture, c.levels)
     calibrator = conformal.calibrate(raw, found.y, c.classes, c.step)
-    samples, truth = ahead.sample_ahead(windows, network, p.evaluate, c, cache)
-    calibrator = calibrator.with_ahead(samples, truth)
+    laws = law_ahead.Laws({})
+    if network.config.inversion:
+        laws = ahead.fit_laws(windows, p.evaluate, c, cache)
+    else:
+        calibrator = calibrator.with_ahead(*ahead.sample_ahead(windows, network, p.evaluate, c))
+    law_ahead.save("data/law_ahead.json", laws)
     forecasts.write("data/forecasts/calibration.parquet", found, "calibration")
     atomic.write_json("data/calibrator.json", calibrator.model_dump())
     held_out = conformal.held_out(raw, found.y, c.classes, c.step)

@@ -10,7 +10,7 @@ from zetalib.analysis import claims, late_targets, linear_response
 from zetalib.baselines import autoregression
 from zetalib.data import window
 from zetalib.errors import run_stage
-from zetalib.forecasting import forecasts, interventions, rollout, stretches
+from zetalib.forecasting import ahead, forecasts, law_ahead, stretches
 from zetalib.inverse import solutions
 from zetalib.network import model
 
@@ -23,16 +23,11 @@ def main() -> None:
     gamma, spacing = window.record(fit, p.laws.zeros)
     if p.unfold.variant == "A":  # claims are of spacings of mean 1
         spacing = spacing * np.log(gamma / (2 * np.pi)) / np.log(gamma)
-    some = stretches.stretches(near, p.laws.trajectories, p.evaluate.contexts[0], p.laws.horizon)
-    rolled = rollout.rollout(
-        interventions.forecaster(network, cache, fade=p.evaluate.fade, gate=p.evaluate.gate),
-        some.contexts,
-        some.heights,
-        p.laws.horizon,
-        mean=False,
-        draws=1,
-        seed=p.laws.seed,
+    some = stretches.stretches(
+        near, p.laws.trajectories, p.evaluate.contexts[0], p.laws.horizon, "laws.horizon"
     )
+    roll = ahead.roller(network, p.evaluate, cache, law_ahead.load("data/law_ahead.json"))
+    rolled = roll(some.contexts, some.heights, p.laws.horizon)
     made = forecasts.read("data/forecasts/calibration.parquet", "calibration", near)
     means = made.mixture.mean().reshape(len(near), -1)
     ar = autoregression.best_ar(fit, p.baselines.ar_orders, p.baselines.ar_skips)

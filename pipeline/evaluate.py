@@ -6,7 +6,7 @@ from zetalib import atomic, compute, params
 from zetalib.baselines import rollouts
 from zetalib.data import window
 from zetalib.errors import run_stage
-from zetalib.forecasting import ahead, forecasts, interventions
+from zetalib.forecasting import ahead, forecasts, law_ahead
 from zetalib.inverse import solutions
 from zetalib.network import model
 from zetalib.scoring import conformal, coverage, evaluate, skill, summary
@@ -21,12 +21,10 @@ def main() -> None:
     cache = solutions.load_split("val")
     found = forecasts.forecast(network, windows, cache)
     forecasts.write("data/forecasts/val.parquet", found, "val")
-    forecaster = interventions.forecaster(
-        network, cache, fade=p.evaluate.fade, gate=p.evaluate.gate
-    )
+    laws = law_ahead.load("data/law_ahead.json")
     of_rivals = rollouts.read("data/rival_rollouts.safetensors")
-    rolled = evaluate.rollouts(windows, forecaster, p.evaluate, of_rivals)
-    samples, truth = ahead.sample_ahead(windows, network, p.evaluate, p.calibrate, cache)
+    roll = ahead.roller(network, p.evaluate, cache, laws)
+    rolled = evaluate.rollouts(windows, roll, p.evaluate, of_rivals)
     block, raw = p.baselines.block, conformal.intervals(found.mixture, calibrator.levels)
 
     def beside_rivals() -> evaluate.Found:
@@ -45,7 +43,12 @@ def main() -> None:
     )
     (scores, _), (err, _), (beside, _), (covered, _) = parts
     metrics = scores | err | {"coverage": covered}
-    metrics["ahead"] = coverage.report_ahead(samples, truth, calibrator)
+    metrics["law_ahead"], metrics["ahead"] = {}, {}
+    if network.config.inversion:
+        metrics["law_ahead"] = coverage.report_law(laws, cache, windows, p.evaluate, p.calibrate)
+    else:
+        sampled = ahead.sample_ahead(windows, network, p.evaluate, p.calibrate)
+        metrics["ahead"] = coverage.report_ahead(*sampled, calibrator)
     plots = {name: table for _, tables in parts for name, table in tables.items()}
     for name, table in plots.items():
         atomic.write_table(f"plots/{name}.csv", table, evaluate.BLANK.get(name, ()))

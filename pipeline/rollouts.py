@@ -34,7 +34,7 @@ def main() -> None:
                 ahead = {t: cache.ahead(known[:, :t], heights, h) for t, h in plan.steps.items()}
             else:  # the file is there, and holds nothing
                 known, heights = known[:0], heights[:0]
-                solved = np.empty((*known.shape, len(solutions.Solution._fields)))
+                solved = cache.stacked(known, heights)
             path = f"data/rollouts/{split}_{name}.safetensors"
             solutions.save(path, known, heights, solved, ahead)
             print(f"{split}, {name}: {len(known)} contexts solved", flush=True)

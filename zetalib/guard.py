@@ -41,7 +41,7 @@ FILES = {
     Path("data/inversion"): {f"{split}.safetensors" for split in SPLITS},
     Path("data/rollouts"): {
         *(f"calibration_{name}.safetensors" for name in ("intervals", "diagnostics", "laws")),
-        *(f"val_{name}.safetensors" for name in ("intervals", "scores")),
+        "val_scores.safetensors",
     },
     Path("data/model"): {"weights.safetensors", "config.json"},
     Path("data/formulas"): {"formulas.csv", "formulas.json"},

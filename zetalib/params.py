@@ -311,6 +311,7 @@ class Calibrate(Section):
     step: Rate  # online: of the logarithm of a factor after a miss
     # Where the h-th next zero lies: sampled rollouts, at the horizons of evaluate up to `ahead`.
     ahead: Positive
+    contexts: Annotated[int, Field(ge=10)]  # inversion: that the law of zeros ahead is fitted to
     trajectories: Positive
     draws: Annotated[int, Field(ge=2)]  # of each trajectory
 

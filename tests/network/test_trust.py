@@ -69,7 +69,9 @@ def test_one_miss_is_not_for_ever():
     found = -scores(experts, x, weights)
     assert weights[:, 21, 2].tolist() == pytest.approx([math.log(SHARE / 3)] * 2)
     assert (weights[:, 22, 2] > -0.01).all()
-    assert found[:, 20].max() < -trust.log_density(experts.alone, following)[:, 20].min() + math.log(3 / SHARE)
+    assert found[:, 20].max() < -trust.log_density(experts.alone, following)[
+        :, 20
+    ].min() + math.log(3 / SHARE)
 
 
 def test_no_weights_look_ahead():

@@ -11,6 +11,7 @@ zeros known.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from scipy.special import ndtr, ndtri
 
 from zetalib import atomic
 from zetalib.errors import ZetaError
-from zetalib.inverse.extrapolate import COLUMNS, PLACE, ROOT, SCORE, SD, SLOPE, Z, Z_SD
+from zetalib.inverse.extrapolate import COLUMNS, PLACE, ROOT, SCORE, SD, SLOPE, Z_SD, Z
 from zetalib.types import Floats, Ints
 
 # Roots are classed by the logarithm of their claimed deviation, counted places by the posterior
@@ -47,10 +48,10 @@ class LawAhead:
     quantiles: Floats
 
     def mean(self, table: Floats) -> Floats:
-        """Where zeros are expected, (m, h), beyond the last zero known; tables (m, h, 6)."""
+        """Where zeros are expected, (m, h), beyond the last zero known; tables (m, h, 7)."""
         kind = classes(table)
         shift = (features(table) * self.coefficients[kind]).sum(-1)
-        return np.maximum.accumulate(table[..., PLACE] + shift, 1)
+        return np.asarray(np.maximum.accumulate(table[..., PLACE] + shift, 1))
 
     def quantile(self, table: Floats, level: float | Floats) -> Floats:
         """The `level`-quantile of each zero's place, (m, h); `level` may be of that shape."""
@@ -73,7 +74,7 @@ class LawAhead:
         """
         found = self.quantile(table, ndtr(table[..., SCORE]))
         ahead = np.arange(found.shape[1]) * MARGIN
-        return np.maximum.accumulate(np.maximum(found - ahead, MARGIN), 1) + ahead
+        return np.asarray(np.maximum.accumulate(np.maximum(found - ahead, MARGIN), 1) + ahead)
 
 
 def classes(table: Floats) -> Ints:
@@ -95,15 +96,14 @@ def features(table: Floats) -> Floats:
     return np.stack(found, -1) * (table[..., ROOT] == 0)[..., None]
 
 
-def fit(tables: list[Floats], truth: list[Floats]) -> LawAhead:
-    """Fit the law to zeros ahead of contexts, (m, h, 6) and (m, h), of some lengths of context.
+def fit(table: Floats, truth: Floats) -> LawAhead:
+    """Fit the law to zeros ahead of contexts, (m, h, 7) and (m, h).
 
     `truth`: cumulative spacings from the last zero known.
     """
-    kind = np.concatenate([classes(t).ravel() for t in tables])
-    x = np.concatenate([features(t).reshape(-1, features(t).shape[-1]) for t in tables])
-    off = np.concatenate([(y - t[..., PLACE]).ravel() for t, y in zip(tables, truth, strict=True)])
-    units = np.concatenate([t[..., SD].ravel() for t in tables])
+    kind, x = classes(table).ravel(), features(table)
+    x = x.reshape(-1, x.shape[-1])
+    off, units = (truth - table[..., PLACE]).ravel(), table[..., SD].ravel()
     coefficients = np.zeros((CLASSES, x.shape[1]))
     quantiles = np.tile(ndtri(LEVELS), (CLASSES, 1))
     number = np.bincount(kind, minlength=CLASSES)
@@ -120,13 +120,27 @@ def fit(tables: list[Floats], truth: list[Floats]) -> LawAhead:
     return LawAhead(coefficients, quantiles)
 
 
-def save(path: str | Path, law: LawAhead) -> None:
-    """Write the law as JSON, for :func:`load`."""
-    content = {"coefficients": law.coefficients.tolist(), "quantiles": law.quantiles.tolist()}
+@dataclass(frozen=True)
+class Laws:
+    """Laws of the zeros ahead by the number of spacings known."""
+
+    by_context: dict[int, LawAhead]
+
+    def of(self, spacings: int) -> LawAhead:
+        """The law fitted after the nearest number of spacings, by their ratio."""
+        return self.by_context[min(self.by_context, key=lambda n: abs(math.log(n / spacings)))]
+
+
+def save(path: str | Path, laws: Laws) -> None:
+    """Write laws as JSON, for :func:`load`."""
+    content = {
+        str(n): {"coefficients": law.coefficients.tolist(), "quantiles": law.quantiles.tolist()}
+        for n, law in laws.by_context.items()
+    }
     atomic.write_json(path, content)
 
 
-def load(path: str | Path) -> LawAhead:
+def load(path: str | Path) -> Laws:
     """Read what :func:`save` wrote.
 
     Raises
@@ -137,17 +151,26 @@ def load(path: str | Path) -> LawAhead:
     again = "Run `dvc repro -f calibrate`."
     try:
         content: dict[str, Any] = json.loads(Path(path).read_text())
-        law = LawAhead(
-            *(np.array(content[name], np.float64) for name in ("coefficients", "quantiles"))
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ZetaError(path, f"no law of zeros ahead ({type(error).__name__})", again) from None
+        laws = {
+            int(n): LawAhead(
+                np.array(law["coefficients"], np.float64), np.array(law["quantiles"], np.float64)
+            )
+            for n, law in content.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ZetaError(path, f"no laws of zeros ahead ({type(error).__name__})", again) from None
     width = features(np.zeros((1, 1, len(COLUMNS)))).shape[-1]
-    for name, shape in (("coefficients", (CLASSES, width)), ("quantiles", (CLASSES, len(LEVELS)))):
-        values = getattr(law, name)
-        if values.shape != shape or not np.isfinite(values).all():
-            problem = f"{name} of shape {values.shape} or not finite, expected {shape}"
-            raise ZetaError(path, problem, again)
-    if (np.diff(law.quantiles) < 0).any():
-        raise ZetaError(path, "quantiles that fall", again)
-    return law
+    for n, law in laws.items():
+        if n < 1:
+            raise ZetaError(path, f"a law after {n} spacings", again)
+        for name, shape in (
+            ("coefficients", (CLASSES, width)),
+            ("quantiles", (CLASSES, len(LEVELS))),
+        ):
+            values = getattr(law, name)
+            if values.shape != shape or not np.isfinite(values).all():
+                problem = f"{name} of shape {values.shape} or not finite, expected {shape}"
+                raise ZetaError(path, problem, again)
+        if (np.diff(law.quantiles) < 0).any():
+            raise ZetaError(path, "quantiles that fall", again)
+    return Laws(laws)

@@ -107,18 +107,15 @@ def plans(
 ) -> dict[str, dict[str, Plan]]:
     """The rollouts of all stages, by split and by what they are for."""
     first = e.contexts[0]
-    ahead = max((h for h in e.horizons if h <= c.ahead), default=0)
-    intervals = Plan(c.trajectories, {first: ahead}, "calibrate.ahead")
     horizon, longest = max(d.horizon, FORCED), max(e.horizons)
     diagnostics = Plan(d.trajectories, {first: horizon}, "diagnose.horizon", FORCED - 1)
     return {
         "calibration": {
-            "intervals": intervals,
+            "intervals": Plan(c.contexts, dict.fromkeys(e.contexts, c.ahead), "calibrate.ahead"),
             "diagnostics": diagnostics,
             "laws": Plan(laws.trajectories, {first: laws.horizon}, "laws.horizon"),
         },
         "val": {
-            "intervals": intervals,
             "scores": Plan(e.trajectories, dict.fromkeys(e.contexts, longest), "evaluate.horizons"),
         },
     }

@@ -204,7 +204,9 @@ def allocate_state(tables: Tables, height: float, capacity: int) -> State:
     precision[tables.remainder :] = 1 / REMAINDER_SD**2
     tau = math.sqrt(height / (2 * math.pi))
     return State(
-        scalars=np.array([height, density, 1.0, 0.0, 0.0, tau, 0.0, 0.0, 0.0, 0.0, 0.0,0.0,0.0,0.0]),
+        scalars=np.array(
+            [height, density, 1.0, 0.0, 0.0, tau, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+        ),
         x=np.zeros(unknowns),
         trial=np.zeros(unknowns),
         best=np.zeros(unknowns),

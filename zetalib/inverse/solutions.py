@@ -73,7 +73,8 @@ class SolutionCache:
             new = solver.forecasts(spacing[missing], height[missing])
             for i, computed in zip(missing, new, strict=True):
                 rows[i] = computed
-        return np.stack([row for row in rows if row is not None])
+        found = [row for row in rows if row is not None]
+        return np.stack(found) if found else np.empty((*spacing.shape, len(Solution._fields)))
 
     def _look_up(self, spacing: Floats, height: float) -> Floats | None:
         kept = self._solved.get((height, spacing[:KEY].tobytes()))
@@ -94,7 +95,7 @@ class SolutionCache:
 
         Returns
         -------
-        shape (W, number, 2): place beyond the last zero, standard deviation; in mean spacings
+        shape (W, number, 7): :data:`zetalib.inverse.extrapolate.COLUMNS`
         """
         misfit = self(spacing, height).misfit[:, -1]
         keys = [
@@ -111,7 +112,8 @@ class SolutionCache:
             new = compute.map_threads(calls, extrapolate.ahead)
             for i, computed in zip(missing, new, strict=True):
                 tables[i] = self._ahead[keys[i]] = (spacing[i], computed)
-        return np.stack([table[1][:number] for table in tables if table is not None])
+        found = [table[1][:number] for table in tables if table is not None]
+        return np.stack(found) if found else np.empty((0, number, len(extrapolate.COLUMNS)))
 
     def prepare(self, spacing: Floats, height: Floats, number: int) -> None:
         """Solve stretches (W, T) and the zeros ahead of them, and keep both."""
@@ -119,7 +121,7 @@ class SolutionCache:
         self.ahead(spacing, height, number)
 
     def add_ahead(self, spacing: Floats, height: Floats, ahead: Floats) -> None:
-        """Keep what :meth:`ahead` gave, (W, number, 2), of its arguments."""
+        """Keep what :meth:`ahead` gave, (W, number, 7), of its arguments."""
         for s, h, table in zip(spacing, height.tolist(), ahead, strict=True):
             self._ahead[h, len(s), s[:KEY].tobytes()] = (s, table)
 
@@ -144,7 +146,6 @@ class Extrapolation:
     ) -> None:
         t = contexts.shape[1]
         solved = cache.stacked(contexts, heights)
-        cache.add(contexts, heights, solved)
         if steps:
             self._ahead = cache.ahead(contexts, heights, steps + 1).repeat(copies, 0)
         self._rows = np.empty((copies * len(contexts), t + steps, solved.shape[2]))
@@ -159,7 +160,7 @@ class Extrapolation:
         """Go on by one spacing each, (copies B,)."""
         self._place += np.clip(spacing, 0, solver.MAX_SPACING)
         self._steps += 1
-        place, deviation = self._ahead[:, self._steps].T
+        place, deviation = self._ahead[:, self._steps, : extrapolate.ROOT].T
         row = self._rows[:, self._end]
         row[:, 0:6:2] = np.clip(place - self._place, *extrapolate.STEPS)[:, None]
         row[:, 1:6:2] = deviation[:, None]
@@ -217,9 +218,13 @@ def load(*paths: str | Path) -> SolutionCache:
             raise refused("a standard deviation is not above 0")
         cache.add(spacing, height, forecasts)
         for t, table in ahead.items():
-            if not 0 < t <= spacing.shape[1] or table.shape != (len(spacing), *table.shape[1:2], 2):
+            if not 0 < t <= spacing.shape[1] or table.shape != (
+                len(spacing),
+                *table.shape[1:2],
+                len(extrapolate.COLUMNS),
+            ):
                 raise refused(f"zeros ahead of {t} spacings have shape {table.shape}")
-            if not (table[:, :, 1] > 0).all():
+            if not (table[:, :, extrapolate.SD] > 0).all():
                 raise refused(f"a standard deviation ahead of {t} spacings is not above 0")
             cache.add_ahead(spacing[:, :t], height, table)
     return cache

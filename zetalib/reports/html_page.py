@@ -323,6 +323,30 @@ def _ahead(found: dict[str, Any]) -> str:
     return said + table(["h", "interval", "covers", "mean width"], rows)
 
 
+def _law_ahead(found: dict[str, Any]) -> str:
+    """Intervals of the law of the zeros ahead."""
+    rows = [
+        [
+            context,
+            f"{float(level):.0%}",
+            f"{c['coverage']:.1%}",
+            f"{c['least']:.1%}–{c['most']:.1%}",
+        ]
+        + [f"{width:.2g}" for width in c["width"].values()]
+        for context, levels in found.items()
+        for level, c in levels.items()
+    ]
+    if not rows:
+        return ""
+    widths = next(iter(next(iter(found.values())).values()))["width"]
+    said = (
+        "<p>Where the h-th next zero lies, by the posterior of the inverse problem: the share of "
+        "true zeros inside its intervals, over all horizons and at the worst of them.</p>"
+    )
+    head = ["spacings given", "level", "covers", "by horizon", *(f"width, h = {h}" for h in widths)]
+    return said + table(head, rows)
+
+
 def _error(share: float | None) -> str:
     return "" if share is None else f" ± {share:.1%}"
 
@@ -359,7 +383,7 @@ def _rollout(metrics: dict[str, Any], plots: Tables) -> str:
             axes.set_ylim(1e-6, 1)
         panels[0].set_ylabel("Err@h (mean spacings)")
 
-    text += _ahead(metrics["evaluate"]["ahead"])
+    text += _ahead(metrics["evaluate"]["ahead"]) + _law_ahead(metrics["evaluate"]["law_ahead"])
     text += draw(
         growth,
         "Error growth. Always saying 1 does not drift: zeros are rigid, and its error is the "

@@ -28,7 +28,7 @@ from zetalib import atomic, params, provenance
 from zetalib.data import window
 from zetalib.data.window import Windows, density
 from zetalib.errors import ZetaError
-from zetalib.forecasting import forecasts, interventions
+from zetalib.forecasting import ahead, forecasts
 from zetalib.inverse import solutions, solver
 from zetalib.inverse.solutions import SolutionCache
 from zetalib.network import model
@@ -173,7 +173,7 @@ def execute(run: Run, log: Log = print) -> dict[str, Any]:
         "command": run.command,
         "params": run.params.model_dump(include=set(_DECIDING)),
         **{name: training[name] for name in training if name != "key"},
-        **scores(model.load(folder / "model"), tail, run.params, _kept(run.params)[0]),
+        **scores(model.load(folder / "model"), tail, run.params, _kept(run.params)[0], fit),
     }
     atomic.write_json(run.record, record)
     s = record["scores"]
@@ -239,15 +239,25 @@ def _solve(cache: SolutionCache, windows: Iterable[Windows], folder: Path) -> fl
 
 
 def scores(
-    network: model.SpacingMDN, tail: Windows, p: params.Params, cache: SolutionCache | None = None
+    network: model.SpacingMDN,
+    tail: Windows,
+    p: params.Params,
+    cache: SolutionCache | None = None,
+    below: Windows | None = None,
 ) -> dict[str, Any]:
-    """Scores, rollouts and the perturbation test of a forecaster on a split, for its record."""
+    """Scores, rollouts and the perturbation test of a forecaster on a split, for its record.
+
+    `below`: windows that the law of the zeros ahead is fitted to, for a model with one.
+    """
     engine.setup(p.train)
     found = forecasts.forecast(network, tail, cache)
-    forecaster = interventions.forecaster(
-        network, cache, fade=p.evaluate.fade, gate=p.evaluate.gate
+    cache = SolutionCache() if cache is None else cache
+    laws = None
+    if network.config.inversion and below is not None:
+        laws = ahead.fit_laws(below, p.evaluate, p.calibrate, cache)
+    (rolled, *_) = evaluate.rollouts(
+        tail, ahead.roller(network, p.evaluate, cache, laws), p.evaluate
     )
-    (rolled, *_) = evaluate.rollouts(tail, forecaster, p.evaluate)
     first = min(PERTURBED_FROM, p.window.length // 2)
     return {
         "targets": len(found.y),

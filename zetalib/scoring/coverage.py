@@ -10,9 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from zetalib import params
 from zetalib.data.window import Windows
 from zetalib.errors import ZetaError
+from zetalib.forecasting import stretches
 from zetalib.forecasting.forecasts import Forecasts
+from zetalib.forecasting.law_ahead import Laws
+from zetalib.inverse.solutions import SolutionCache
 from zetalib.scoring import bootstrap, conformal, skill
 from zetalib.scoring.conformal import Calibrator, Interval
 
@@ -115,6 +119,42 @@ def report_ahead(
             one = _covered(covered, np.zeros(len(true), np.intp), number)
             found.setdefault(horizon, {})[level] = {
                 kind: part["0"] | ({"se": None} if few else {}) for kind, part in one.items()
+            }
+    return found
+
+
+def report_law(
+    laws: Laws,
+    cache: SolutionCache,
+    windows: Windows,
+    p: params.Evaluate,
+    c: params.Calibrate,
+) -> dict[str, Any]:
+    """Coverage of the law of the zeros ahead at every horizon up to `c.ahead`.
+
+    Over the stretches that rollouts are scored on.
+
+    Returns
+    -------
+    By context and level: `coverage` over all horizons, the `least` and the `most` of one horizon,
+    and the mean `width` at each horizon of `p`.
+    """
+    horizon = max(p.horizons)
+    some = stretches.stretches(windows, p.trajectories, max(p.contexts), horizon)
+    stretch = np.column_stack([some.contexts, some.futures])
+    found: dict[str, Any] = {}
+    for context in p.contexts:
+        table = cache.ahead(stretch[:, :context], some.heights, c.ahead)
+        true = stretch[:, context : context + c.ahead].cumsum(1)
+        for level in map(float, c.levels):
+            ends = laws.of(context).interval(table, level)
+            inside = (ends[0] <= true) & (true <= ends[1])
+            by_h, width = inside.mean(0), (ends[1] - ends[0]).mean(0)
+            found.setdefault(str(context), {})[str(level)] = {
+                "coverage": float(inside.mean()),
+                "least": float(by_h.min()),
+                "most": float(by_h.max()),
+                "width": {str(k): float(width[k - 1]) for k in p.horizons if k <= c.ahead},
             }
     return found
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from zetalib import atomic, params
 from zetalib.baselines.rollouts import RolledOut
 from zetalib.data.window import Windows
-from zetalib.forecasting import rollout, stretches
-from zetalib.forecasting.decoding import Forecaster
+from zetalib.forecasting import stretches
+from zetalib.forecasting.ahead import Roll
 from zetalib.forecasting.forecasts import Forecasts
 from zetalib.scoring import bootstrap, conformal, score, trajectories
 
@@ -78,7 +78,7 @@ def of_rollouts(rolled: list[Rollouts], y: Floats, p: params.Evaluate) -> Found:
     first, last = rolled[0], rolled[-1]
     metrics: dict[str, Any] = flat(first, p)
     metrics["rollout"] = {str(r.context): rollout_table(r, p) for r in rolled}
-    kept = trajectories.statistics(last.predicted["sample fed back"], last.futures)
+    kept = trajectories.statistics(last.predicted["drawn"], last.futures)
     metrics["kept"] = trajectories.departures(kept)
     metrics["constant"] = {
         "mae": float(np.abs(y - 1).mean()),
@@ -111,11 +111,14 @@ class Rollouts:
 
 def rollouts(
     windows: Windows,
-    forecaster: Forecaster,
+    roll: Roll,
     p: params.Evaluate,
     rivals: Mapping[int, RolledOut] = MappingProxyType({}),
 ) -> list[Rollouts]:
     """Free-running forecasts after contexts of each length, by the model and by rivals.
+
+    "expected": a network's mean fed back, or what the law of the zeros ahead expects; "drawn": a
+    draw fed back, or one of that law.
 
     The stretches are the same for all lengths: what comes after longer contexts lies higher.
 
@@ -133,11 +136,11 @@ def rollouts(
     found = {}
     for context in sorted(p.contexts, reverse=True):  # the longest first: it solves the others too
         known, true = stretch[:, :context], stretch[:, context : context + horizon]
-        rolled = rollout.rollout(forecaster, known, heights, horizon, draws=1, seed=p.seed)
+        rolled = roll(known, heights, horizon)
         assert rolled.mean is not None
         predicted = {
-            "mean fed back": rolled.mean,
-            "sample fed back": rolled.draws[:, 0],
+            "expected": rolled.mean,
+            "drawn": rolled.draws[:, 0],
             "always 1": np.ones_like(true),
         }
         subset: dict[str, NDArray[np.int64]] = {}
@@ -145,8 +148,8 @@ def rollouts(
             beside = rivals[context]
             predicted |= beside.predicted
             for name, few in beside.subset.items():
-                predicted["mean fed back, there"] = rolled.mean[few]
-                subset |= {name: few, "mean fed back, there": few}
+                predicted["expected, there"] = rolled.mean[few]
+                subset |= {name: few, "expected, there": few}
         found[context] = Rollouts(context, true, predicted, subset, block)
     return [found[context] for context in p.contexts]
 
@@ -171,7 +174,7 @@ def rollout_table(rolled: Rollouts, p: params.Evaluate) -> dict[str, Any]:
 
 def flat(rolled: Rollouts, p: params.Evaluate) -> dict[str, Any]:
     """`err` and `err_sampled`, Err@h by horizon."""
-    both = {"err": "mean fed back", "err_sampled": "sample fed back"}
+    both = {"err": "expected", "err_sampled": "drawn"}
     return {key: at_horizons(rolled.errors(name).mean(0), p) for key, name in both.items()}
 
 
@@ -180,7 +183,7 @@ def _curves(rolled: list[Rollouts]) -> dict[str, Floats]:
         f"{name}, {r.context}" if name != "always 1" else name: r.errors(name).mean(0)
         for r in reversed(rolled)
         for name in r.predicted
-        if name != "mean fed back, there"
+        if name != "expected, there"
     }
 
 
