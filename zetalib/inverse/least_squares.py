@@ -57,7 +57,9 @@ GAIN_TOLERANCE = 0.01
 LONG_STEP, MAX_AGE, MIN_GAIN_SHARE = 0.01, 4, 0.7
 # The valley of small misfit is narrow and curved, and a step along it that is right climbs its wall:
 # one step may end higher. After two the fit goes back and cuts its steps to a quarter, thrice at most.
-MAX_WORSE, STEP_CUT, MIN_SHARE = 1, 0.25, 0.01
+MAX_WORSE, STEP_CUT, MIN_SHARE = 2, 0.25, 0.01
+# Stands for the misfit where there is none. Kernels with fast arithmetic know no infinity.
+NO_MISFIT = 1e300
 # Squared length of all steps in y since residuals were last evaluated, over the noise, up to which
 # they are taken as linear: what is neglected is of its order, times curvatures of Z of order one.
 MAX_SQUARED_DRIFT = 0.03
@@ -333,7 +335,7 @@ def fit(
     is `misfit`; otherwise they are set up. Steps share a linearisation while they gain what they
     should; one that fails with an old one is tried again with that at x before it is cut.
     """
-    zeros, best, share, worse = stop - first, np.inf, 1.0, 0
+    zeros, best, share, worse = stop - first, NO_MISFIT, 1.0, 0
     stale, age, dual = not warm, 1, is_dual(stop - first, state)
     if warm:
         best, state.best[:] = misfit, x
@@ -368,7 +370,7 @@ def fit(
             x[:] = state.trial
             return expected
         state.scalars[DRIFT] = 0.0
-        found, linear, tolerance = np.inf, False, 0.0
+        found, linear, tolerance = NO_MISFIT, False, 0.0
         if length < LONG_STEP + noise or (warm and step == 0):
             residuals_and_jacobian(state.trial, first, stop, tables, state, False)
             found = compute_misfit(state.trial, first, stop, noise, state)

@@ -72,6 +72,7 @@ KERNEL = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 # Entries of `State.scalars`. They are not fields of their own: a kernel cannot write to those, and
 # numbers that are read only would be optimised otherwise there, which moves the last bits.
 HEIGHT, DENSITY, COUNT, LAST_FORECAST, LAST_SD, TAU, SPARE, FACTORED, DRIFT, LAST_MISFIT = range(10)
+SOLVED, START_MISFIT = 13, 14
 # Rows of `State.lanes`.
 Z, DZ_DU, MINUS_DZ_DTHETA0, DZ_DSCALE, V, WEIGHT = range(6)
 
@@ -106,6 +107,7 @@ class State(NamedTuple):
     x: Floats
     trial: Floats
     best: Floats
+    start: Floats
     prior_sd: Floats
     prior_mean: Floats
     u: Floats
@@ -204,12 +206,11 @@ def allocate_state(tables: Tables, height: float, capacity: int) -> State:
     precision[tables.remainder :] = 1 / REMAINDER_SD**2
     tau = math.sqrt(height / (2 * math.pi))
     return State(
-        scalars=np.array(
-            [height, density, 1.0, 0.0, 0.0, tau, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
-        ),
+        scalars=np.array([height, density, 1.0, 0.0, 0.0, tau, 0.0, 0.0, 0.0, 0.0, 0.0,0.0,0.0,0.0,0.0,0.0]),
         x=np.zeros(unknowns),
         trial=np.zeros(unknowns),
         best=np.zeros(unknowns),
+        start=np.zeros(unknowns),
         prior_sd=1 / np.sqrt(precision),
         prior_mean=np.zeros(unknowns),
         u=np.zeros((1, columns)),

@@ -25,6 +25,7 @@ from zetalib.compute import map_threads
 from zetalib.errors import ZetaError
 from zetalib.inverse.least_squares import (
     GAIN_TOLERANCE,
+    NO_MISFIT,
     append_zero,
     factor,
     fit,
@@ -41,6 +42,7 @@ from zetalib.inverse.riemann_siegel_model import (
     LAST_SD,
     MAX_HEIGHT,
     MIN_HEIGHT,
+    SOLVED,
     State,
     Tables,
     allocate_state,
@@ -67,6 +69,11 @@ COARSE_LEVEL, MIDDLE_LEVEL = 0, 1  # whose forecasts are the coarse and the midd
 # and the solution of less misfit stays. Not tuned: more restarts cost time, fewer leave a wrong
 # solution in place for longer. Most stretches of 60 zeros are solved (benchmarks/inversion.py).
 RESTART_ZEROS, RESTART_EVERY = 40, 8
+# A start goes on beyond the middle noise where that determines the next zero to this standard
+# deviation, and ends where its misfit is that many times what it should be, one a zero.
+GATE_SD, FAILED_MISFIT = 0.15, 1e4
+# Gain in misfit, see GAIN_TOLERANCE, below which a level but the last is left. Not tuned.
+EARLY_TOLERANCE = 0.3
 # A forecast is confirmed if its standard deviation is below the first and its error below that many
 # standard deviations plus the last (mean spacings). Not tuned.
 CONFIRMED_SD, CONFIRMED_ERROR_SDS, CONFIRMED_ERROR = 1e-3, 10, 1e-6
@@ -115,11 +122,20 @@ def initialize(first: int, stop: int, tables: Tables, state: State) -> None:
 
 @numba.njit(**KERNEL)
 def find_next_zero(
-    x: Floats, misfit: float, first: int, stop: int, noise: float, tables: Tables, state: State
-) -> tuple[float, float]:
-    """Find the next zero of Z after zero `stop` - 1: spacing and standard deviation.
+    x: Floats,
+    misfit: float,
+    first: int,
+    stop: int,
+    noise: float,
+    tables: Tables,
+    state: State,
+    out: Floats,
+    column: int,
+) -> None:
+    """Find the next zero of Z after zero `stop` - 1: spacing and standard deviation, in `out` from
+    `column` on.
 
-    Returns `NO_ROOT` if there is none within 3.5 mean spacings. The standard deviation is scaled by
+    They are `NO_ROOT` if there is none within 3.5 mean spacings. The standard deviation is scaled by
     the root of the reduced chi squared, misfit / n, where that exceeds one.
     """
     last, z = state.u[0, stop - 1], state.z
@@ -140,7 +156,8 @@ def find_next_zero(
         if right > 0:
             break
     if right < 0:
-        return NO_ROOT
+        out[column], out[column + 1] = NO_ROOT
+        return
     for _ in range(MAX_REFINEMENTS):  # eight points about the secant's root, denser near it
         guess = (left * below - right * above) / (below - above)
         for k in range(WIDTH):
@@ -166,81 +183,7 @@ def find_next_zero(
     # From the residual, Z / sqrt(slope^2 + 1), to the root.
     by_root = (steepness + 1) / (steepness + SQUARED_SLOPE_OFFSET)
     sd *= math.sqrt(by_root * max(misfit / (stop - first), 1.0))
-    return guess, min(sd, NO_ROOT[1])
-
-
-@cached(**KERNEL)
-def append_spacings(
-    spacing: Floats,
-    context: int,
-    tables: Tables,
-    state: State,
-    noise_levels: Floats,
-    restart_zeros: int,
-    out: Floats,
-) -> None:
-    """Append spacings (T,) to the stretch and write a forecast after each to `out`, (T, 7).
-
-    A forecast looks back on `context` spacings at most.
-    """
-    finest = noise_levels[len(noise_levels) - 1]
-    x, trial, misfit = state.x.copy(), state.x.copy(), state.scalars[LAST_MISFIT]
-    for t in range(len(spacing)):
-        n = int(state.scalars[COUNT]) + 1
-        forecast, forecast_sd = state.scalars[LAST_FORECAST], state.scalars[LAST_SD]
-        state.u[0, n - 1] = state.u[0, n - 2] + spacing[t]
-        state.scalars[COUNT] = n
-        first = max(0, n - 1 - context)
-        has_solution = forecast_sd > 0
-        confirmed = (
-            has_solution
-            and forecast_sd < CONFIRMED_SD
-            and abs(spacing[t] - forecast) < CONFIRMED_ERROR_SDS * forecast_sd + CONFIRMED_ERROR
-        )
-        restart = (
-            not has_solution or n <= restart_zeros or (not confirmed and n % RESTART_EVERY == 0)
-        )
-        # In full where a zero leaves the context or the form changes.
-        warm = n - 1 <= context and is_dual(n - first, state) == is_dual(n - 1 - first, state)
-        if restart or not warm:
-            set_prior_mean(first, n, tables, state)
-        if has_solution:
-            if warm:
-                residuals_and_jacobian(x, n - 1, n, tables, state, True)
-                set_targets(x, n - 1, n, state)
-                append_zero(first, n, finest, state)
-                misfit += (state.residual[n - 1] / finest) ** 2
-            misfit = fit(x, misfit, first, n, finest, warm, GAIN_TOLERANCE, tables, state)
-        if restart:
-            initialize(first, n, tables, state)
-            trial[:] = state.trial
-            trial_misfit = 0.0
-            for level in range(len(noise_levels)):
-                noise = noise_levels[level]
-                tol = GAIN_TOLERANCE if level == len(noise_levels) - 1 else 0.3
-                trial_misfit = fit(trial, 0.0, first, n, noise, False, tol, tables, state)
-                if level == COARSE_LEVEL:
-                    out[t, COARSE], out[t, COARSE_SD] = find_next_zero(
-                        trial, trial_misfit, first, n, noise, tables, state
-                    )
-                if level == MIDDLE_LEVEL:
-                    out[t, MIDDLE], out[t, MIDDLE_SD] = find_next_zero(
-                        trial, trial_misfit, first, n, noise, tables, state
-                    )
-                # The least misfit grows as the noise falls: this start will not do better.
-                if level >= MIDDLE_LEVEL and has_solution and trial_misfit > misfit:
-                    break
-            if not has_solution or trial_misfit < misfit:
-                x[:], misfit = trial, trial_misfit
-            else:
-                misfit = fit(x, 0.0, first, n, finest, False, GAIN_TOLERANCE, tables, state)
-        out[t, SPACING], out[t, SD] = find_next_zero(x, misfit, first, n, finest, tables, state)
-        out[t, MISFIT] = misfit
-        if not restart:
-            out[t, MIDDLE] = out[t, COARSE] = out[t, SPACING]
-            out[t, MIDDLE_SD] = out[t, COARSE_SD] = out[t, SD]
-        state.scalars[LAST_FORECAST], state.scalars[LAST_SD] = out[t, SPACING], out[t, SD]
-    state.x[:], state.scalars[LAST_MISFIT] = x, misfit
+    out[column], out[column + 1] = guess, min(sd, NO_ROOT[1])
 
 
 @numba.njit(**KERNEL)
@@ -250,6 +193,91 @@ def set_prior_mean(first: int, stop: int, tables: Tables, state: State) -> None:
     for j in range(first, stop):
         lag += j - state.u[0, j]
     state.prior_mean[tables.theta0] = math.pi * (lag / (stop - first) - 0.5)
+
+
+@numba.njit(**KERNEL)
+def restart(
+    first: int,
+    stop: int,
+    noise_levels: Floats,
+    tables: Tables,
+    state: State,
+    out: Floats,
+) -> float:
+    """Solve the stretch from scratch, into `start`, and return its misfit at the finest noise.
+
+    Writes the coarse and the middle forecast to `out`, (7,). Returns `NO_MISFIT` where the finest
+    noise is not reached: the middle one does not determine the next zero yet, or a later level fails;
+    `start` is then the solution at the middle noise.
+    """
+    set_prior_mean(first, stop, tables, state)
+    initialize(first, stop, tables, state)
+    x, misfit = state.trial.copy(), NO_MISFIT
+    for level in range(len(noise_levels)):
+        noise, last = noise_levels[level], level == len(noise_levels) - 1
+        tolerance = GAIN_TOLERANCE if last else EARLY_TOLERANCE
+        misfit = fit(x, 0.0, first, stop, noise, False, tolerance, tables, state)
+        if level <= MIDDLE_LEVEL:
+            column = COARSE if level == COARSE_LEVEL else MIDDLE
+            find_next_zero(x, misfit, first, stop, noise, tables, state, out, column)
+            state.start[:] = x
+            if level == MIDDLE_LEVEL and out[MIDDLE_SD] > GATE_SD:
+                return NO_MISFIT
+        elif misfit > FAILED_MISFIT * (stop - first):
+            return NO_MISFIT
+    state.start[:] = x
+    return misfit
+
+
+@cached(**KERNEL)
+def append_spacings(
+    spacing: Floats, context: int, tables: Tables, state: State, noise_levels: Floats, out: Floats
+) -> None:
+    """Append spacings (T,) to the stretch and write a forecast after each to `out`, (T, 7).
+
+    A forecast looks back on `context` spacings at most.
+    """
+    scalars, x, finest = state.scalars, state.x, noise_levels[len(noise_levels) - 1]
+    middle = noise_levels[MIDDLE_LEVEL]
+    for t in range(len(spacing)):
+        n, row = int(scalars[COUNT]) + 1, out[t]
+        state.u[0, n - 1] = state.u[0, n - 2] + spacing[t]
+        first, misfit = max(0, n - 1 - context), scalars[LAST_MISFIT]
+        error, claimed = abs(spacing[t] - scalars[LAST_FORECAST]), scalars[LAST_SD]
+        confirmed = (
+            claimed < CONFIRMED_SD and error < CONFIRMED_ERROR_SDS * claimed + CONFIRMED_ERROR
+        )
+        solved = scalars[SOLVED] > 0
+        noise = finest if solved else middle
+        from_scratch = not confirmed and (n <= RESTART_ZEROS or n % RESTART_EVERY == 0)
+        if solved or not from_scratch:
+            # In full where a zero leaves the context or the form changes.
+            warm = n - 1 <= context and is_dual(n - first, state) == is_dual(n - 1 - first, state)
+            if warm:
+                residuals_and_jacobian(x, n - 1, n, tables, state, True)
+                set_targets(x, n - 1, n, state)
+                append_zero(first, n, noise, state)
+                misfit += (state.residual[n - 1] / noise) ** 2
+            misfit = fit(x, misfit, first, n, noise, warm, GAIN_TOLERANCE, tables, state)
+            from_scratch = from_scratch or (solved and misfit > FAILED_MISFIT * n)
+        if from_scratch:
+            found = restart(first, n, noise_levels, tables, state, row)
+            good = solved and misfit < FAILED_MISFIT * n and row[MIDDLE_SD] < GATE_SD
+            if found < NO_MISFIT and (found < misfit or not good):
+                x[:], misfit, solved = state.start, found, True
+            else:
+                if not good:
+                    x[:], solved = state.start, False
+                noise = finest if solved else middle
+                misfit = fit(x, misfit, first, n, noise, False, GAIN_TOLERANCE, tables, state)
+            noise = finest if solved else middle
+        find_next_zero(x, misfit, first, n, noise, tables, state, row, SPACING)
+        row[MISFIT] = misfit
+        if not from_scratch:
+            row[MIDDLE] = row[COARSE] = row[SPACING]
+            row[MIDDLE_SD] = row[COARSE_SD] = row[SD]
+        scalars[COUNT], scalars[SOLVED], scalars[LAST_MISFIT] = n, solved, misfit
+        scalars[LAST_FORECAST], scalars[LAST_SD] = row[SPACING], row[SD]
 
 
 class SequentialSolver:
@@ -303,9 +331,7 @@ class SequentialSolver:
         self.room -= len(spacing)
         out = np.empty((len(spacing), len(COLUMNS)))
         values = np.clip(np.ascontiguousarray(spacing, np.float64), 0, MAX_SPACING)
-        append_spacings(
-            values, self.context, self.tables, self.state, NOISE_LEVELS, RESTART_ZEROS, out
-        )
+        append_spacings(values, self.context, self.tables, self.state, NOISE_LEVELS, out)
         self.misfit = float(out[-1, MISFIT])
         return out
 
