@@ -361,12 +361,7 @@ def fit(
         state.scalars[12] += 1
         length = moved(x, share, state)
         state.scalars[DRIFT] += length
-        if (
-            age == 1
-            and warm
-            and step == 0
-            and state.scalars[DRIFT] ** 2 < MAX_SQUARED_DRIFT * noise
-        ):
+        if age == 1 and warm and step == 0 and state.scalars[DRIFT] ** 2 < MAX_SQUARED_DRIFT * noise:
             x[:] = state.trial
             return expected
         state.scalars[DRIFT] = 0.0
