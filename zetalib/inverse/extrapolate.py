@@ -26,6 +26,7 @@ from zetalib.inverse.riemann_siegel_model import (
     evaluate_height,
     residuals_and_jacobian,
 )
+from zetalib.inverse.simd import WIDTH
 from zetalib.inverse.solver import MAX_SPACING, NOISE_LEVELS, SequentialSolver
 from zetalib.kernels import cached
 from zetalib.types import Floats
@@ -85,7 +86,9 @@ class Posterior:
         state = self.state
         evaluate_columns(state.x, first, stop, self.tables, state, True)
         slope = state.slope[first:stop].copy()
-        return state.z[first:stop].copy(), slope, state.jacobian[first:stop].copy()
+        lanes = state.jacobian.reshape(-1, len(state.x), WIDTH)  # eight columns side by side
+        rows = lanes.transpose(0, 2, 1).reshape(-1, len(state.x))[first:stop]
+        return state.z[first:stop].copy(), slope, rows
 
     def look(self, u: Floats) -> tuple[Floats, Floats, Floats]:
         """Z and dZ/du at places u, (n,), and derivatives of Z by the unknowns in prior deviations,

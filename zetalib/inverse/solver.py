@@ -288,6 +288,7 @@ class SequentialSolver:
     height : of the zero before the first spacing, to three digits or better
     capacity : number of spacings that can be appended in all
     context : number of last spacings that a forecast uses, at most; None: all
+    levels : noises that a solution goes through (:func:`zetalib.inverse.noise.levels`)
 
     Attributes
     ----------
@@ -302,7 +303,13 @@ class SequentialSolver:
 
     misfit: float
 
-    def __init__(self, height: float, capacity: int, context: int | None = None) -> None:
+    def __init__(
+        self,
+        height: float,
+        capacity: int,
+        context: int | None = None,
+        levels: Floats = NOISE_LEVELS,
+    ) -> None:
         if not MIN_HEIGHT <= height <= MAX_HEIGHT:
             problem = (
                 f"a stretch at height {height}: the inversion is for "
@@ -311,6 +318,7 @@ class SequentialSolver:
             raise ZetaError("zetalib.inverse.solver", problem, "Set model.inversion to false.")
         self.tables = build_tables(int(math.sqrt(height / (2 * math.pi))))
         self.context, self.room = capacity if context is None else context, capacity
+        self.levels = levels
         self.state = allocate_state(self.tables, height, capacity)
 
     def append(self, spacing: Floats) -> Floats:
@@ -331,7 +339,7 @@ class SequentialSolver:
         self.room -= len(spacing)
         out = np.empty((len(spacing), len(COLUMNS)))
         values = np.clip(np.ascontiguousarray(spacing, np.float64), 0, MAX_SPACING)
-        append_spacings(values, self.context, self.tables, self.state, NOISE_LEVELS, out)
+        append_spacings(values, self.context, self.tables, self.state, self.levels, out)
         self.misfit = float(out[-1, MISFIT])
         return out
 
