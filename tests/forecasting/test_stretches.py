@@ -47,20 +47,16 @@ def test_stretches_begin_where_windows_do():
 
 def test_what_each_stage_rolls_out_is_what_its_parameters_say(defaults):
     e = changed(defaults.evaluate, contexts=[16, 8], horizons=[1, 3, 9], trajectories=107)
-    c = changed(defaults.calibrate, ahead=5, trajectories=120)
+    c = changed(defaults.calibrate, ahead=5, contexts=120)
     d = changed(defaults.diagnose, horizon=12, trajectories=3)
     laws = changed(defaults.laws, horizon=11, trajectories=4)
     assert stretches.plans(e, c, d, laws) == {
         "calibration": {
-            "intervals": Plan(120, {16: 3}, "calibrate.ahead"),
+            "intervals": Plan(120, {16: 5, 8: 5}, "calibrate.ahead"),
             "diagnostics": Plan(3, {16: 12}, "diagnose.horizon", 9),
             "laws": Plan(4, {16: 11}, "laws.horizon"),
         },
         "val": {
-            "intervals": Plan(120, {16: 3}, "calibrate.ahead"),
             "scores": Plan(107, {16: 9, 8: 9}, "evaluate.horizons"),
         },
     }
-    far = changed(e, horizons=[3, 9])
-    none = stretches.plans(far, changed(c, ahead=1), d, laws)
-    assert none["val"]["intervals"].steps == {16: 0}

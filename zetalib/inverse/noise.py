@@ -19,7 +19,7 @@ import math
 import numpy as np
 
 from zetalib.compute import map_threads
-from zetalib.inverse.riemann_siegel_model import COUNT
+from zetalib.inverse.riemann_siegel_model import COUNT, SOLVED
 from zetalib.inverse.solver import (
     COLUMNS,
     MAX_SPACING,
@@ -33,6 +33,9 @@ from zetalib.types import Floats
 
 # Noises that are tried: half a decade apart, from the least that any solver takes.
 CANDIDATES = NOISE_LEVELS[-1] * 10.0 ** (0.5 * np.arange(14))
+# Where exact zeros are solved at height 10^6 twice over, and this deviation is not reached: the
+# noise may be too small for any solution to be found.
+LONG, UNSOLVED_SD = 64, 0.02
 # A stretch is suspect where its misfit is more than so many a zero (exact zeros: one or less once
 # solved, 30 on the way), or where a forecast missed by so many deviations. Not tuned.
 SUSPECT, MISS = 4.0, 6.0
@@ -64,6 +67,8 @@ def solve_at_end(spacing: Floats, height: float, noise: float, room: int = 0) ->
 def log_evidence(solver: SequentialSolver) -> float:
     """Log probability of a solved stretch under the solver's noise, but for a constant."""
     state, n, unknowns = solver.state, int(solver.state.scalars[COUNT]), len(solver.state.x)
+    if not state.scalars[SOLVED]:
+        return -math.inf
     noise = float(solver.levels[-1])
     if n <= unknowns:
         log_det = 2 * np.log(np.abs(state.diagonal[:n])).sum()
@@ -81,8 +86,8 @@ def estimate(spacing: Floats, height: float) -> float:
     values: list[float] = []
     for noise in CANDIDATES:
         values.append(log_evidence(solve_at_end(spacing, height, float(noise))))
-        if len(values) > np.argmax(values) + 3:
-            break
+        if max(values) > -math.inf and len(values) > np.argmax(values) + 3:
+            break  # less and less likely
     best = int(np.argmax(values))
     return float(CANDIDATES[best if values[best] > values[0] + BETTER else 0])
 
@@ -107,6 +112,7 @@ def follow(spacing: Floats, height: float, noise: float | None = None) -> Floats
         missed = np.abs(spacing[1:] - found[:-1, SPACING]) > MISS * found[:-1, SD]
         suspect[1:] |= missed
         suspect |= level > least
+        suspect |= (found[:, SD] > UNSOLVED_SD) & (zeros >= LONG)
         suspect[: start + 1] = False
         suspect &= zeros >= again
         if not suspect.any():

@@ -249,7 +249,10 @@ def append_spacings(
         )
         solved = scalars[SOLVED] > 0
         noise = finest if solved else middle
-        from_scratch = not confirmed and (n <= RESTART_ZEROS or n % RESTART_EVERY == 0)
+        # A stretch may also be given at once, with the last spacing alone to be appended.
+        from_scratch = claimed == 0 or (
+            not confirmed and (n <= RESTART_ZEROS or n % RESTART_EVERY == 0)
+        )
         if solved or not from_scratch:
             # In full where a zero leaves the context or the form changes.
             warm = n - 1 <= context and is_dual(n - first, state) == is_dual(n - 1 - first, state)
