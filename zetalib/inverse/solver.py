@@ -17,16 +17,18 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from zetalib.compute import map_threads
 from zetalib.errors import ZetaError
+from zetalib.inverse.by_reference import by_reference
 from zetalib.inverse.least_squares import (
     GAIN_TOLERANCE,
+    NOT_FACTORED,
     NO_MISFIT,
     append_zero,
+    copy,
     factor,
     fit,
     is_dual,
@@ -48,10 +50,11 @@ from zetalib.inverse.riemann_siegel_model import (
     allocate_state,
     build_tables,
     evaluate_z,
-    residuals_and_jacobian,
+    evaluate_residuals,
+    linearize,
 )
 from zetalib.inverse.simd import WIDTH, broadcast, load, store
-from zetalib.kernels import cached
+from zetalib.kernels import cached, inner
 
 Floats = NDArray[np.float64]
 
@@ -95,7 +98,7 @@ MAX_REFINEMENTS, MIN_BRACKET = 8, 1e-10
 SQUARED_SLOPE_OFFSET = 0.3
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def initialize(first: int, stop: int, tables: Tables, state: State) -> None:
     """Estimate x, in `trial`, from S at the zeros, by linear regression.
 
@@ -120,33 +123,24 @@ def initialize(first: int, stop: int, tables: Tables, state: State) -> None:
     solve(first, stop, noise, state)
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def find_next_zero(
-    x: Floats,
-    misfit: float,
-    first: int,
-    stop: int,
-    noise: float,
-    tables: Tables,
-    state: State,
-    out: Floats,
-    column: int,
-) -> None:
-    """Find the next zero of Z after zero `stop` - 1: spacing and standard deviation, in `out` from
-    `column` on.
+    x: Floats, misfit: float, first: int, stop: int, noise: float, tables: Tables, state: State
+) -> tuple[float, float]:
+    """Find the next zero of Z after zero `stop` - 1: spacing and standard deviation.
 
     They are `NO_ROOT` if there is none within 3.5 mean spacings. The standard deviation is scaled by
     the root of the reduced chi squared, misfit / n, where that exceeds one.
     """
     last, z = state.u[0, stop - 1], state.z
-    residuals_and_jacobian(x, stop - 1, stop, tables, state, False)
+    evaluate_residuals(x, stop - 1, stop, tables, state)
     sign = 1.0 if state.slope[stop - 1] > 0 else -1.0  # of Z between the two zeros
     base = stop + WIDTH - stop % WIDTH  # scratch columns beyond the zeros
     left, right, above, below = 0.0, -1.0, 1e-300, 0.0
     for block in range(SEARCH_BLOCKS):
         for k in range(WIDTH):
             state.u[0, base + k] = last + SEARCH_DISTANCE * (WIDTH * block + k + 1)
-        residuals_and_jacobian(x, base, base + WIDTH, tables, state, False)
+        evaluate_residuals(x, base, base + WIDTH, tables, state)
         for k in range(WIDTH):
             value = sign * z[base + k]
             if right < 0 and value < 0:
@@ -156,15 +150,14 @@ def find_next_zero(
         if right > 0:
             break
     if right < 0:
-        out[column], out[column + 1] = NO_ROOT
-        return
+        return NO_ROOT
     for _ in range(MAX_REFINEMENTS):  # eight points about the secant's root, denser near it
         guess = (left * below - right * above) / (below - above)
         for k in range(WIDTH):
             tilt = ((k - 3.5) / 4) ** 3
             away = guess - left if tilt < 0 else right - guess
             state.u[0, base + k] = last + guess + tilt * away
-        residuals_and_jacobian(x, base, base + WIDTH, tables, state, False)
+        evaluate_residuals(x, base, base + WIDTH, tables, state)
         for k in range(WIDTH):
             point, value = state.u[0, base + k] - last, sign * z[base + k]
             if value > 0 and left < point < right:
@@ -177,16 +170,16 @@ def find_next_zero(
             break
     guess = (left * below - right * above) / (below - above)
     state.u[0, base] = last + guess
-    residuals_and_jacobian(x, base, base + 1, tables, state, True)
+    linearize(x, base, base + 1, tables, state)
     sd = posterior_sd(base, noise, state)
     steepness = state.slope[base] ** 2
     # From the residual, Z / sqrt(slope^2 + 1), to the root.
     by_root = (steepness + 1) / (steepness + SQUARED_SLOPE_OFFSET)
     sd *= math.sqrt(by_root * max(misfit / (stop - first), 1.0))
-    out[column], out[column + 1] = guess, min(sd, NO_ROOT[1])
+    return guess, min(sd, NO_ROOT[1])
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def set_prior_mean(first: int, stop: int, tables: Tables, state: State) -> None:
     """Set the prior mean of theta0, at which S is zero on average."""
     lag = 0.0
@@ -195,7 +188,7 @@ def set_prior_mean(first: int, stop: int, tables: Tables, state: State) -> None:
     state.prior_mean[tables.theta0] = math.pi * (lag / (stop - first) - 0.5)
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def restart(
     first: int,
     stop: int,
@@ -216,27 +209,35 @@ def restart(
     for level in range(len(noise_levels)):
         noise, last = noise_levels[level], level == len(noise_levels) - 1
         tolerance = GAIN_TOLERANCE if last else EARLY_TOLERANCE
-        misfit = fit(x, 0.0, first, stop, noise, False, tolerance, tables, state)
+        misfit = fit(x, NOT_FACTORED, first, stop, noise, tolerance, tables, state)
         if level <= MIDDLE_LEVEL:
             column = COARSE if level == COARSE_LEVEL else MIDDLE
-            find_next_zero(x, misfit, first, stop, noise, tables, state, out, column)
-            state.start[:] = x
+            out[column], out[column + 1] = find_next_zero(
+                x, misfit, first, stop, noise, tables, state
+            )
+            copy(x, state.start)
             if level == MIDDLE_LEVEL and out[MIDDLE_SD] > GATE_SD:
                 return NO_MISFIT
         elif misfit > FAILED_MISFIT * (stop - first):
             return NO_MISFIT
-    state.start[:] = x
+    copy(x, state.start)
     return misfit
 
 
 @cached(**KERNEL)
 def append_spacings(
-    spacing: Floats, context: int, tables: Tables, state: State, noise_levels: Floats, out: Floats
+    spacing: Floats,
+    context: int,
+    tables_given: Tables,
+    state_given: State,
+    noise_levels: Floats,
+    out: Floats,
 ) -> None:
     """Append spacings (T,) to the stretch and write a forecast after each to `out`, (T, 7).
 
     A forecast looks back on `context` spacings at most.
     """
+    tables, state = by_reference(tables_given), by_reference(state_given)
     scalars, x, finest = state.scalars, state.x, noise_levels[len(noise_levels) - 1]
     middle = noise_levels[MIDDLE_LEVEL]
     for t in range(len(spacing)):
@@ -254,24 +255,28 @@ def append_spacings(
             # In full where a zero leaves the context or the form changes.
             warm = n - 1 <= context and is_dual(n - first, state) == is_dual(n - 1 - first, state)
             if warm:
-                residuals_and_jacobian(x, n - 1, n, tables, state, True)
+                linearize(x, n - 1, n, tables, state)
                 set_targets(x, n - 1, n, state)
                 append_zero(first, n, noise, state)
                 misfit += (state.residual[n - 1] / noise) ** 2
-            misfit = fit(x, misfit, first, n, noise, warm, GAIN_TOLERANCE, tables, state)
+            else:
+                misfit = NOT_FACTORED
+            misfit = fit(x, misfit, first, n, noise, GAIN_TOLERANCE, tables, state)
             from_scratch = from_scratch or (solved and misfit > FAILED_MISFIT * n)
         if from_scratch:
             found = restart(first, n, noise_levels, tables, state, row)
             good = solved and misfit < FAILED_MISFIT * n and row[MIDDLE_SD] < GATE_SD
             if found < NO_MISFIT and (found < misfit or not good):
-                x[:], misfit, solved = state.start, found, True
+                copy(state.start, x)
+                misfit, solved = found, True
             else:
                 if not good:
-                    x[:], solved = state.start, False
+                    copy(state.start, x)
+                    solved = False
                 noise = finest if solved else middle
-                misfit = fit(x, misfit, first, n, noise, False, GAIN_TOLERANCE, tables, state)
+                misfit = fit(x, NOT_FACTORED, first, n, noise, GAIN_TOLERANCE, tables, state)
             noise = finest if solved else middle
-        find_next_zero(x, misfit, first, n, noise, tables, state, row, SPACING)
+        row[SPACING], row[SD] = find_next_zero(x, misfit, first, n, noise, tables, state)
         row[MISFIT] = misfit
         if not from_scratch:
             row[MIDDLE] = row[COARSE] = row[SPACING]
