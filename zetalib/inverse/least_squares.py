@@ -30,6 +30,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 
 from zetalib.inverse.riemann_siegel_model import (
     DRIFT,
@@ -411,3 +412,17 @@ def fit(
         set_targets(x, first, stop, state)
         factor(first, stop, noise, state)
     return misfit
+
+
+def posterior_variances(rows: Floats, noise: float, state: State) -> Floats:
+    """Compute posterior variances of quantities with derivatives `rows` by y, (K, U), in numpy."""
+    zeros, unknowns = int(state.scalars[FACTORED]), rows.shape[1]
+    if zeros > unknowns:
+        half = solve_triangular(state.triangle, rows.T, trans="T")
+        return np.asarray(noise**2 * np.square(half).sum(0))
+    vectors = np.zeros((len(rows), unknowns + zeros))
+    vectors[:, :unknowns] = rows
+    for k in range(zeros):
+        v, part = state.reflector[k, k : k + unknowns + 1], vectors[:, k : k + unknowns + 1]
+        part -= np.outer(part @ v, v)
+    return np.asarray(np.square(vectors[:, zeros:]).sum(1))

@@ -45,6 +45,7 @@ from zetalib.inverse.riemann_siegel_model import (
     MAX_HEIGHT,
     MIN_HEIGHT,
     SOLVED,
+    START_MISFIT,
     State,
     Tables,
     allocate_state,
@@ -62,9 +63,11 @@ COLUMNS = ("spacing", "sd", "middle", "middle_sd", "coarse", "coarse_sd", "misfi
 SPACING, SD, MIDDLE, MIDDLE_SD, COARSE, COARSE_SD, MISFIT = range(7)  # of the columns above
 
 # Standard deviations of the residuals, mean spacings. The first fit starts from the explicit
-# formula, each other one from the solution before. The last level is about the error of h(u) after
-# 255 spacings at 10^6 (evaluate_height); those between are not tuned.
-NOISE_LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-9])
+# formula, each other one from the solution before; those between are not tuned. The last level is
+# about the error of the model: with exact zeros at 10^6 (calibration split), forecasts at 1e-9 have
+# errors of the size of their deviations; at 1e-8 half of it; at 1e-10 the errors grow again.
+LOWEST_NOISE = 1e-9
+NOISE_LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, LOWEST_NOISE])
 COARSE_LEVEL, MIDDLE_LEVEL = 0, 1  # whose forecasts are the coarse and the middle one
 
 # The last solution is carried on. After each of the first 40 zeros, and after every eighth of those
@@ -216,6 +219,7 @@ def restart(
                 x, misfit, first, stop, noise, tables, state
             )
             copy(x, state.start)
+            state.scalars[START_MISFIT] = misfit
             if level == MIDDLE_LEVEL and out[MIDDLE_SD] > GATE_SD:
                 return NO_MISFIT
         elif misfit > FAILED_MISFIT * (stop - first):
@@ -227,13 +231,15 @@ def restart(
 @cached(**KERNEL)
 def append_spacings(
     spacing: Floats,
+    solve_from: int,
     context: int,
     tables_given: Tables,
     state_given: State,
     noise_levels: Floats,
     out: Floats,
 ) -> None:
-    """Append spacings (T,) to the stretch and write a forecast after each to `out`, (T, 7).
+    """Append spacings (T,) to the stretch and write a forecast after each from `solve_from` on to
+    `out`, (T + A, 7): then of A zeros in turn, each beyond the one before, by the last solution.
 
     A forecast looks back on `context` spacings at most.
     """
@@ -243,6 +249,9 @@ def append_spacings(
     for t in range(len(spacing)):
         n, row = int(scalars[COUNT]) + 1, out[t]
         state.u[0, n - 1] = state.u[0, n - 2] + spacing[t]
+        scalars[COUNT] = n
+        if t < solve_from:
+            continue
         first, misfit = max(0, n - 1 - context), scalars[LAST_MISFIT]
         error, claimed = abs(spacing[t] - scalars[LAST_FORECAST]), scalars[LAST_SD]
         confirmed = (
@@ -250,7 +259,8 @@ def append_spacings(
         )
         solved = scalars[SOLVED] > 0
         noise = finest if solved else middle
-        from_scratch = not confirmed and (n <= RESTART_ZEROS or n % RESTART_EVERY == 0)
+        due = n <= RESTART_ZEROS or n % RESTART_EVERY == 0 or claimed == 0
+        from_scratch = not confirmed and due
         if solved or not from_scratch:
             # In full where a zero leaves the context or the form changes.
             warm = n - 1 <= context and is_dual(n - first, state) == is_dual(n - 1 - first, state)
@@ -266,23 +276,39 @@ def append_spacings(
         if from_scratch:
             found = restart(first, n, noise_levels, tables, state, row)
             good = solved and misfit < FAILED_MISFIT * n and row[MIDDLE_SD] < GATE_SD
+            if not good:
+                copy(state.start, x)
+                solved, misfit = False, scalars[START_MISFIT]
             if found < NO_MISFIT and (found < misfit or not good):
                 copy(state.start, x)
-                misfit, solved = found, True
-            else:
-                if not good:
-                    copy(state.start, x)
-                    solved = False
-                noise = finest if solved else middle
-                misfit = fit(x, NOT_FACTORED, first, n, noise, GAIN_TOLERANCE, tables, state)
+                solved, misfit = True, found
+            elif good or row[MIDDLE_SD] < GATE_SD:  # what is factored is not this solution
+                again = finest if solved else middle
+                misfit = fit(x, NOT_FACTORED, first, n, again, GAIN_TOLERANCE, tables, state)
             noise = finest if solved else middle
         row[SPACING], row[SD] = find_next_zero(x, misfit, first, n, noise, tables, state)
         row[MISFIT] = misfit
         if not from_scratch:
             row[MIDDLE] = row[COARSE] = row[SPACING]
             row[MIDDLE_SD] = row[COARSE_SD] = row[SD]
-        scalars[COUNT], scalars[SOLVED], scalars[LAST_MISFIT] = n, solved, misfit
+        scalars[SOLVED], scalars[LAST_MISFIT] = solved, misfit
         scalars[LAST_FORECAST], scalars[LAST_SD] = row[SPACING], row[SD]
+    n, misfit = int(scalars[COUNT]), scalars[LAST_MISFIT]
+    noise, last, first = finest if scalars[SOLVED] > 0 else middle, n - 1, max(0, n - 1 - context)
+    end = state.u[0, last]
+    for t in range(len(spacing), len(out)):  # the last zero stands where the forecast before put it
+        row = out[t]
+        state.u[0, last] += out[t - 1, SPACING]
+        row[SPACING], row[SD] = find_next_zero(x, misfit, first, n, noise, tables, state)
+    state.u[0, last] = end
+
+
+def lower_noise(noise: float) -> Floats:
+    """Levels of the noise from a start down to `noise`: the first two, more above it, and it."""
+    last = max(noise, LOWEST_NOISE)
+    between = NOISE_LEVELS[MIDDLE_LEVEL + 1 : -1]
+    first = np.maximum(NOISE_LEVELS[: MIDDLE_LEVEL + 1], last)
+    return np.concatenate([first, between[between > last], [last]])
 
 
 class SequentialSolver:
@@ -293,6 +319,7 @@ class SequentialSolver:
     height : of the zero before the first spacing, to three digits or better
     capacity : number of spacings that can be appended in all
     context : number of last spacings that a forecast uses, at most; None: all
+    noise : standard deviation of the zeros' places, mean spacings; taken as `LOWEST_NOISE` at least
 
     Attributes
     ----------
@@ -307,7 +334,15 @@ class SequentialSolver:
 
     misfit: float
 
-    def __init__(self, height: float, capacity: int, context: int | None = None) -> None:
+    @property
+    def noise(self) -> float:
+        """That of the last solution."""
+        solved = self.state.scalars[SOLVED] > 0
+        return float(self.noise_levels[-1 if solved else MIDDLE_LEVEL])
+
+    def __init__(
+        self, height: float, capacity: int, context: int | None = None, noise: float = 0.0
+    ) -> None:
         if not MIN_HEIGHT <= height <= MAX_HEIGHT:
             problem = (
                 f"a stretch at height {height}: the inversion is for "
@@ -317,11 +352,22 @@ class SequentialSolver:
         self.tables = build_tables(int(math.sqrt(height / (2 * math.pi))))
         self.context, self.room = capacity if context is None else context, capacity
         self.state = allocate_state(self.tables, height, capacity)
+        self.noise_levels = lower_noise(noise)
 
-    def append(self, spacing: Floats) -> Floats:
-        """Append spacings (T,), in mean spacings: forecasts after each, (T, 7), see `COLUMNS`.
+    def append(self, spacing: Floats, solve_from: int = 0, ahead: int = 0) -> Floats:
+        """Append spacings (T,), in mean spacings: forecasts after each, see `COLUMNS`.
 
         Spacings below 0 or above `MAX_SPACING`, which no zeros have, are clipped.
+
+        Parameters
+        ----------
+        solve_from : forecasts begin after this one of the spacings, counted from 0
+        ahead : number of zeros beyond the next one to forecast after the last spacing
+
+        Returns
+        -------
+        shape (T - `solve_from` + `ahead`, 7); rows ahead are spacings to the zero forecast before
+        and deviations, fine alone, the others zero
 
         Raises
         ------
@@ -334,11 +380,13 @@ class SequentialSolver:
         if len(spacing) > self.room:
             raise ValueError(f"{len(spacing)} spacings, room is left for {self.room}")
         self.room -= len(spacing)
-        out = np.empty((len(spacing), len(COLUMNS)))
+        out = np.zeros((len(spacing) + ahead, len(COLUMNS)))
         values = np.clip(np.ascontiguousarray(spacing, np.float64), 0, MAX_SPACING)
-        append_spacings(values, self.context, self.tables, self.state, NOISE_LEVELS, out)
-        self.misfit = float(out[-1, MISFIT])
-        return out
+        append_spacings(
+            values, solve_from, self.context, self.tables, self.state, self.noise_levels, out
+        )
+        self.misfit = float(self.state.scalars[LAST_MISFIT])
+        return out[solve_from:]
 
 
 def follow(spacing: Floats, height: float) -> Floats:
