@@ -5,8 +5,7 @@ and a kernel whose callee in another file has changed is taken for good. Here th
 folder for all checkouts of a user (`XDG_CACHE_HOME`, or `NUMBA_CACHE_DIR` if it is set), and what
 is kept is found by a digest of the kernel's module and of all of this library that it imports.
 
-Keep only kernels that Python calls (`cached`) and let their callees be `numba.njit` without a
-cache. A kept kernel is closed: what it calls is compiled into it and open to no other, so that it
+Keep only kernels that Python calls (`cached`) and let their callees be `inner`. A kept kernel is closed: what it calls is compiled into it and open to no other, so that it
 is the same bits fresh and kept, whatever ran before in the process.
 """
 
@@ -29,11 +28,27 @@ from numba.core.codegen import CPUCodeLibrary
 from zetalib import provenance
 
 LONG_AGO = 60 * 86400.0  # seconds
+_COPIED = Linkage.linkonce_odr, Linkage.available_externally
+_INNER: set[str] = set()  # names of kernels that only kernels call
 
 
 def cached(**options: Any) -> Any:
     """`numba.njit` with a cache; for kernels that Python calls."""
     return numba.njit(cache=True, **options)
+
+
+def inner(**options: Any) -> Any:
+    """`numba.njit` for kernels that kernels call: optimised as part of those alone.
+
+    numba optimises each kernel with all that it calls, again and again on the way up: most of the
+    time to compile. Called from Python, as tests do, such a kernel is correct but slow.
+    """
+
+    def compile_later(function: Any) -> Any:
+        _INNER.add(function.__qualname__)
+        return numba.njit(**options)(function)
+
+    return compile_later
 
 
 @cache
@@ -102,17 +117,19 @@ if _ByContent not in CompileResultCacheImpl._locator_classes:
 
 
 def _close(library: CPUCodeLibrary) -> None:
-    """Make what a kept kernel calls its own, before it is optimised.
+    """Make what a kernel calls its own before it is optimised, and leave inner kernels for later.
 
     numba leaves the copies of callees in a compiled kernel open to be merged, and the loader takes
     whichever copy came first into the process: another kernel's, or the callee's own where it was
     compiled here. Copies are optimised in their context, so the last bits would hang on that.
     """
-    if library._object_caching_enabled:
-        for function in library._final_module.functions:
-            if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
-                function.linkage = "internal"
-    _optimise(library)
+    is_inner = library.name in _INNER
+    for function in library._final_module.functions:
+        if not function.is_declaration and function.linkage in _COPIED:
+            # An inner kernel finds its callees where they were compiled by themselves.
+            function.linkage = "available_externally" if is_inner else "internal"
+    if not is_inner:
+        _optimise(library)
 
 
 _optimise = CPUCodeLibrary._optimize_final_module

@@ -28,9 +28,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 
 from zetalib.inverse.riemann_siegel_model import (
     DRIFT,
@@ -39,9 +39,11 @@ from zetalib.inverse.riemann_siegel_model import (
     SPARE,
     State,
     Tables,
-    residuals_and_jacobian,
+    evaluate_residuals,
+    linearize,
 )
 from zetalib.inverse.simd import WIDTH, broadcast, load, store
+from zetalib.kernels import inner
 
 Floats = NDArray[np.float64]
 
@@ -59,19 +61,19 @@ LONG_STEP, MAX_AGE, MIN_GAIN_SHARE = 0.01, 4, 0.7
 # one step may end higher. After two the fit goes back and cuts its steps to a quarter, thrice at most.
 MAX_WORSE, STEP_CUT, MIN_SHARE = 2, 0.25, 0.01
 # Stands for the misfit where there is none. Kernels with fast arithmetic know no infinity.
-NO_MISFIT = 1e300
+NO_MISFIT, NOT_FACTORED = 1e300, -1.0
 # Squared length of all steps in y since residuals were last evaluated, over the noise, up to which
 # they are taken as linear: what is neglected is of its order, times curvatures of Z of order one.
 MAX_SQUARED_DRIFT = 0.03
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def is_dual(zeros: int, state: State) -> bool:
     """Whether so many zeros are few: the first form is used while they are no more than U."""
     return zeros <= len(state.x)
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def apply_group(k: int, length: int, state: State) -> None:
     """Apply reflectors k ... k + 3 to the eight columns in `work`."""
     v, work, overlap = state.reflector, state.work, state.overlap
@@ -102,7 +104,7 @@ def apply_group(k: int, length: int, state: State) -> None:
         store(work, i, 0, w - v[k + 2, i] * d2 - v[k + 3, i] * d3)
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def make_reflector(k: int, length: int, state: State) -> None:
     """Make reflector k, of the column whose entries lie in row k of `reflector`."""
     v = state.reflector[k]
@@ -125,7 +127,7 @@ def make_reflector(k: int, length: int, state: State) -> None:
         state.overlap[k, other - start] = dot
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def factor(first: int, stop: int, noise: float, state: State) -> None:
     """Factor the equations of zeros `first` ... `stop` - 1 from `jacobian` and `target`."""
     zeros, unknowns = stop - first, len(state.x)
@@ -164,20 +166,17 @@ def factor(first: int, stop: int, noise: float, state: State) -> None:
         rotate_targets(first, stop, state)
 
 
-@numba.njit(**KERNEL)
-def reflect(count: int, length: int, forward: bool, state: State) -> None:
-    """Apply the reflectors 0 ... `count` - 1 to `vector`, in this order or from the last on."""
-    w = state.vector
-    for step in range(count):
-        k = step if forward else count - 1 - step
-        v, dot = state.reflector[k], 0.0
-        for i in range(k, k + length + 1):
-            dot += v[i] * w[i]
-        for i in range(k, k + length + 1):
-            w[i] -= dot * v[i]
+@inner(**KERNEL)
+def reflect(k: int, length: int, state: State) -> None:
+    """Apply reflector k to `vector`."""
+    v, w, dot = state.reflector[k], state.vector, 0.0
+    for i in range(k, k + length + 1):
+        dot += v[i] * w[i]
+    for i in range(k, k + length + 1):
+        w[i] -= dot * v[i]
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def rotate_targets(first: int, stop: int, state: State) -> None:
     """Set R, d and |f|^2 of the second form, in `triangle`, `rotated` and `SPARE`."""
     zeros, unknowns, vector, spare = stop - first, len(state.x), state.vector, 0.0
@@ -185,7 +184,8 @@ def rotate_targets(first: int, stop: int, state: State) -> None:
         vector[i] = state.target[first + i]
     for i in range(zeros, zeros + unknowns):
         vector[i] = 0.0
-    reflect(unknowns, zeros, True, state)
+    for k in range(unknowns):
+        reflect(k, zeros, state)
     for k in range(unknowns):
         state.rotated[k], state.triangle[k, k] = vector[k], state.diagonal[k]
         for i in range(k):
@@ -195,7 +195,7 @@ def rotate_targets(first: int, stop: int, state: State) -> None:
     state.scalars[SPARE] = spare
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def copy_row(column: int, state: State) -> None:
     """Copy a row of the Jacobian to the beginning of `vector`."""
     top, place = column // WIDTH * len(state.x), column % WIDTH
@@ -203,7 +203,7 @@ def copy_row(column: int, state: State) -> None:
         state.vector[i] = state.jacobian[top + i, place]
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def append_zero(first: int, stop: int, noise: float, state: State) -> None:
     """Bring the zero `stop` - 1 into the factorisation of those before it."""
     unknowns, k, vector = len(state.x), stop - 1 - first, state.vector
@@ -211,7 +211,8 @@ def append_zero(first: int, stop: int, noise: float, state: State) -> None:
     if is_dual(stop - first, state):
         for i in range(unknowns, unknowns + k):
             vector[i] = 0.0
-        reflect(k, unknowns, True, state)
+        for other in range(k):
+            reflect(other, unknowns, state)
         vector[unknowns + k] = noise
         for i in range(unknowns + k + 1):
             state.reflector[k, i] = vector[i]
@@ -231,7 +232,7 @@ def append_zero(first: int, stop: int, noise: float, state: State) -> None:
     state.scalars[FACTORED] = stop - first
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def solve(first: int, stop: int, noise: float, state: State) -> float:
     """Solve the linear equations: sets `trial` to their x and returns their misfit."""
     zeros, unknowns, vector, misfit = stop - first, len(state.x), state.vector, 0.0
@@ -244,7 +245,8 @@ def solve(first: int, stop: int, noise: float, state: State) -> float:
             misfit += vector[k] * vector[k]
         for i in range(zeros, zeros + unknowns):
             vector[i] = 0.0
-        reflect(zeros, unknowns, False, state)
+        for k in range(zeros - 1, -1, -1):
+            reflect(k, unknowns, state)
     else:
         for k in range(unknowns - 1, -1, -1):
             r, total = state.triangle[k], 0.0
@@ -257,7 +259,7 @@ def solve(first: int, stop: int, noise: float, state: State) -> float:
     return misfit
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def posterior_sd(column: int, noise: float, state: State) -> float:
     """Compute the posterior standard deviation of the residual at a column."""
     unknowns, vector, squared = len(state.x), state.vector, 0.0
@@ -266,7 +268,8 @@ def posterior_sd(column: int, noise: float, state: State) -> float:
     if is_dual(zeros, state):
         for i in range(unknowns, unknowns + zeros):
             vector[i] = 0.0
-        reflect(zeros, unknowns, True, state)
+        for k in range(zeros):
+            reflect(k, unknowns, state)
         for i in range(zeros, zeros + unknowns):
             squared += vector[i] * vector[i]
         return math.sqrt(squared)
@@ -279,7 +282,7 @@ def posterior_sd(column: int, noise: float, state: State) -> float:
     return noise * math.sqrt(squared)
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def set_targets(x: Floats, first: int, stop: int, state: State) -> None:
     """Set the targets from `residual` at x and the rows that are there."""
     unknowns, vector = len(x), state.vector
@@ -294,7 +297,7 @@ def set_targets(x: Floats, first: int, stop: int, state: State) -> None:
             state.target[j] = state.lanes[0, j - block] - state.residual[j]
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def compute_misfit(x: Floats, first: int, stop: int, noise: float, state: State) -> float:
     """Compute the misfit: twice the negative log posterior but for a constant."""
     squared, prior = 0.0, 0.0
@@ -306,7 +309,7 @@ def compute_misfit(x: Floats, first: int, stop: int, noise: float, state: State)
     return squared / noise**2 + prior
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def moved(x: Floats, share: float, state: State) -> float:
     """Move `trial` to a share of its way from x; returns the length of the step in y."""
     squared = 0.0
@@ -317,40 +320,50 @@ def moved(x: Floats, share: float, state: State) -> float:
     return math.sqrt(squared)
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
+def copy(values: Floats, to: Floats) -> None:
+    """Copy an array; numba takes long to compile `to[:] = values`."""
+    for i in range(len(values)):
+        to[i] = values[i]
+
+
+@inner(**KERNEL)
 def fit(
     x: Floats,
     misfit: float,
     first: int,
     stop: int,
     noise: float,
-    warm: bool,
     tolerated: float,
     tables: Tables,
     state: State,
 ) -> float:
     """Minimise the misfit from x, which is moved: its misfit there.
 
-    With `warm`, the equations are factored, for rows and targets of points near x, where the misfit
-    is `misfit`; otherwise they are set up. Steps share a linearisation while they gain what they
+    The equations are factored, for rows and targets of points near x, where the misfit is `misfit`,
+    unless that is `NOT_FACTORED`. Steps share a linearisation while they gain what they
     should; one that fails with an old one is tried again with that at x before it is cut.
     """
     zeros, best, share, worse = stop - first, NO_MISFIT, 1.0, 0
-    stale, age, dual = not warm, 1, is_dual(stop - first, state)
+    warm, dual = misfit >= 0, is_dual(stop - first, state)
+    stale, age = not warm, 1
     if warm:
-        best, state.best[:] = misfit, x
+        best = misfit
+        copy(x, state.best)
     for step in range(MAX_STEPS):
         if stale:
-            residuals_and_jacobian(x, first, stop, tables, state, True)
+            linearize(x, first, stop, tables, state)
             set_targets(x, first, stop, state)
             misfit = compute_misfit(x, first, stop, noise, state)
             if misfit < best:
-                best, state.best[:] = misfit, x
+                best = misfit
+                copy(x, state.best)
                 share, worse = min(1.0, share / STEP_CUT), 0
             elif worse < MAX_WORSE:
                 worse += 1
             else:
-                x[:], share, worse = state.best, share * STEP_CUT, 0
+                copy(state.best, x)
+                share, worse = share * STEP_CUT, 0
                 if share < MIN_SHARE:
                     break
                 continue
@@ -362,23 +375,25 @@ def fit(
         length = moved(x, share, state)
         state.scalars[DRIFT] += length
         if age == 1 and warm and step == 0 and state.scalars[DRIFT] ** 2 < MAX_SQUARED_DRIFT * noise:
-            x[:] = state.trial
+            copy(state.trial, x)
             return expected
         state.scalars[DRIFT] = 0.0
         found, linear, tolerance = NO_MISFIT, False, 0.0
         if length < LONG_STEP + noise or (warm and step == 0):
-            residuals_and_jacobian(state.trial, first, stop, tables, state, False)
+            evaluate_residuals(state.trial, first, stop, tables, state)
             found = compute_misfit(state.trial, first, stop, noise, state)
             tolerance = tolerated * max(1.0, found / zeros)
             linear = abs(found - expected) < tolerance
         if length > LONG_STEP + noise and not linear:
-            x[:], stale = state.trial, True
+            copy(state.trial, x)
+            stale = True
             continue
         gain = misfit - found
         stale = gain < MIN_GAIN_SHARE * (misfit - expected) or age >= MAX_AGE or not dual
         if gain > 0 or linear:
-            x[:], misfit = state.trial, found
-            best, state.best[:] = found, x
+            misfit = best = found
+            copy(state.trial, x)
+            copy(x, state.best)
         elif age == 0:
             share *= STEP_CUT
             if share < MIN_SHARE:
@@ -391,8 +406,23 @@ def fit(
         if not stale:
             set_targets(x, first, stop, state)
     if misfit > best:  # the last steps led astray
-        x[:], misfit = state.best, best
-        residuals_and_jacobian(x, first, stop, tables, state, True)
+        copy(state.best, x)
+        misfit = best
+        linearize(x, first, stop, tables, state)
         set_targets(x, first, stop, state)
         factor(first, stop, noise, state)
     return misfit
+
+
+def posterior_variances(rows: Floats, noise: float, state: State) -> Floats:
+    """Compute posterior variances of quantities with derivatives `rows` by y, (K, U), in numpy."""
+    zeros, unknowns = int(state.scalars[FACTORED]), rows.shape[1]
+    if zeros > unknowns:
+        half = solve_triangular(state.triangle, rows.T, trans="T")
+        return np.asarray(noise**2 * np.square(half).sum(0))
+    vectors = np.zeros((len(rows), unknowns + zeros))
+    vectors[:, :unknowns] = rows
+    for k in range(zeros):
+        v, part = state.reflector[k, k : k + unknowns + 1], vectors[:, k : k + unknowns + 1]
+        part -= np.outer(part @ v, v)
+    return np.asarray(np.square(vectors[:, zeros:]).sum(1))

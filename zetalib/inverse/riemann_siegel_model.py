@@ -25,11 +25,11 @@ import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from zetalib.inverse.simd import WIDTH, broadcast, load, round_nearest, store
+from zetalib.kernels import inner
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -236,7 +236,7 @@ def allocate_state(tables: Tables, height: float, capacity: int) -> State:
     )
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def cos_sin(turns: Any) -> tuple[Any, Any]:
     """Compute cosine and sine of 2 pi `turns`, eight lanes: a quarter of it by Taylor series,
     doubled twice. Absolute error 7e-15 at most, beside that of `turns`.
@@ -251,7 +251,7 @@ def cos_sin(turns: Any) -> tuple[Any, Any]:
     return 1 - 2 * s * s, 2 * s * c
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def log_of_one_plus(w: Any) -> Any:
     """Compute log(1 + w) = 2 artanh(q), q = w / (2 + w), by its Taylor series in q."""
     q = w / (2 + w)
@@ -262,7 +262,7 @@ def log_of_one_plus(w: Any) -> Any:
     return log * q
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def evaluate_height(u: Any, scale: float, state: State) -> tuple[Any, Any, Any]:
     """Evaluate the height h above the first zero and its derivatives by u and by `scale`.
 
@@ -287,7 +287,7 @@ def evaluate_height(u: Any, scale: float, state: State) -> tuple[Any, Any, Any]:
     return h, slope, log * slope * (height * rho / stretch)
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def evaluate_z(x: Floats, block: int, tables: Tables, state: State) -> None:
     """Evaluate Z and what its derivatives need at columns `block` ... `block` + 7, into `lanes`.
 
@@ -347,7 +347,7 @@ def evaluate_z(x: Floats, block: int, tables: Tables, state: State) -> None:
     store(state.lanes, V, 0, v)
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def evaluate_gradient(block: int, tables: Tables, state: State) -> None:
     """Evaluate dZ/da_p at the columns of the last :func:`evaluate_z`, into `gradient`.
 
@@ -390,40 +390,49 @@ def evaluate_gradient(block: int, tables: Tables, state: State) -> None:
         store(gradient, primes + p, 0, broadcast(0.0) - (g0 * e1 + g1 * e0))
 
 
-@numba.njit(**KERNEL)
-def residuals_and_jacobian(
-    x: Floats, first: int, stop: int, tables: Tables, state: State, derivatives: bool
-) -> None:
-    """Evaluate `z`, `slope` and `residual` at columns `first` ... `stop` - 1, with `derivatives`
-    also `jacobian`.
-    """
+@inner(**KERNEL)
+def keep_residuals(block: int, low: int, high: int, state: State) -> None:
+    """Keep `z`, `slope` and `residual` of columns `low` ... `high` - 1 of a block, from `lanes`."""
+    lanes = state.lanes
+    for j in range(low, high):
+        k = j - block
+        state.z[j], state.slope[j] = lanes[Z, k], lanes[DZ_DU, k]
+        lanes[WEIGHT, k] = 1 / math.sqrt(lanes[DZ_DU, k] ** 2 + 1)
+        state.residual[j] = lanes[WEIGHT, k] * lanes[Z, k]
+
+
+@inner(**KERNEL)
+def evaluate_residuals(x: Floats, first: int, stop: int, tables: Tables, state: State) -> None:
+    """Evaluate `z`, `slope` and `residual` at columns `first` ... `stop` - 1."""
+    for block in range(first - first % WIDTH, stop, WIDTH):
+        evaluate_z(x, block, tables, state)
+        keep_residuals(block, max(first, block), min(stop, block + WIDTH), state)
+
+
+@inner(**KERNEL)
+def linearize(x: Floats, first: int, stop: int, tables: Tables, state: State) -> None:
+    """Evaluate `z`, `slope`, `residual` and `jacobian` at columns `first` ... `stop` - 1."""
     lanes, gradient, sd = state.lanes, state.gradient, state.prior_sd
     theta0, scale, remainder = tables.theta0, tables.scale, tables.remainder
     for block in range(first - first % WIDTH, stop, WIDTH):
-        evaluate_z(x, block, tables, state)
-        if derivatives:
-            evaluate_gradient(block, tables, state)
         low, high = max(first, block), min(stop, block + WIDTH)
-        for j in range(low, high):
-            k = j - block
-            state.z[j], state.slope[j] = lanes[Z, k], lanes[DZ_DU, k]
-            lanes[WEIGHT, k] = 1 / math.sqrt(lanes[DZ_DU, k] ** 2 + 1)
-            state.residual[j] = lanes[WEIGHT, k] * lanes[Z, k]
-        if derivatives:
-            weight = load(lanes, WEIGHT, 0)
-            for i in range(theta0):
-                store(gradient, i, 0, load(gradient, i, 0) * weight * sd[i])
-            store(gradient, theta0, 0, load(lanes, MINUS_DZ_DTHETA0, 0) * weight * -sd[theta0])
-            store(gradient, scale, 0, load(lanes, DZ_DSCALE, 0) * weight * sd[scale])
-            slow = weight * (1 / math.sqrt(state.scalars[TAU]))  # times v^i / i!
-            for i in range(REMAINDER_DEGREE + 1):
-                store(gradient, remainder + i, 0, slow * sd[remainder + i])
-                slow = slow * load(lanes, V, 0) * (1 / (i + 1))
-            top = block // WIDTH * len(sd)
-            if low == block:
+        evaluate_z(x, block, tables, state)
+        keep_residuals(block, low, high, state)
+        evaluate_gradient(block, tables, state)
+        weight = load(lanes, WEIGHT, 0)
+        for i in range(theta0):
+            store(gradient, i, 0, load(gradient, i, 0) * weight * sd[i])
+        store(gradient, theta0, 0, load(lanes, MINUS_DZ_DTHETA0, 0) * weight * -sd[theta0])
+        store(gradient, scale, 0, load(lanes, DZ_DSCALE, 0) * weight * sd[scale])
+        slow = weight * (1 / math.sqrt(state.scalars[TAU]))  # times v^i / i!
+        for i in range(REMAINDER_DEGREE + 1):
+            store(gradient, remainder + i, 0, slow * sd[remainder + i])
+            slow = slow * load(lanes, V, 0) * (1 / (i + 1))
+        top = block // WIDTH * len(sd)
+        if low == block:
+            for i in range(len(sd)):
+                store(state.jacobian, top + i, 0, load(gradient, i, 0))
+        else:  # what lies before `first` stays
+            for j in range(low, high):
                 for i in range(len(sd)):
-                    store(state.jacobian, top + i, 0, load(gradient, i, 0))
-            else:
-                for j in range(low, high):
-                    for i in range(len(sd)):
-                        state.jacobian[top + i, j - block] = gradient[i, j - block]
+                    state.jacobian[top + i, j - block] = gradient[i, j - block]

@@ -17,16 +17,18 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from zetalib.compute import map_threads
 from zetalib.errors import ZetaError
+from zetalib.inverse.by_reference import by_reference
 from zetalib.inverse.least_squares import (
     GAIN_TOLERANCE,
+    NOT_FACTORED,
     NO_MISFIT,
     append_zero,
+    copy,
     factor,
     fit,
     is_dual,
@@ -43,15 +45,17 @@ from zetalib.inverse.riemann_siegel_model import (
     MAX_HEIGHT,
     MIN_HEIGHT,
     SOLVED,
+    START_MISFIT,
     State,
     Tables,
     allocate_state,
     build_tables,
     evaluate_z,
-    residuals_and_jacobian,
+    evaluate_residuals,
+    linearize,
 )
 from zetalib.inverse.simd import WIDTH, broadcast, load, store
-from zetalib.kernels import cached
+from zetalib.kernels import cached, inner
 
 Floats = NDArray[np.float64]
 
@@ -59,9 +63,11 @@ COLUMNS = ("spacing", "sd", "middle", "middle_sd", "coarse", "coarse_sd", "misfi
 SPACING, SD, MIDDLE, MIDDLE_SD, COARSE, COARSE_SD, MISFIT = range(7)  # of the columns above
 
 # Standard deviations of the residuals, mean spacings. The first fit starts from the explicit
-# formula, each other one from the solution before. The last level is about the error of h(u) after
-# 255 spacings at 10^6 (evaluate_height); those between are not tuned.
-NOISE_LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, 1e-9])
+# formula, each other one from the solution before; those between are not tuned. The last level is
+# about the error of the model: with exact zeros at 10^6 (calibration split), forecasts at 1e-9 have
+# errors of the size of their deviations; at 1e-8 half of it; at 1e-10 the errors grow again.
+LOWEST_NOISE = 1e-9
+NOISE_LEVELS = np.array([0.1, 0.01, 1e-3, 1e-4, 1e-6, LOWEST_NOISE])
 COARSE_LEVEL, MIDDLE_LEVEL = 0, 1  # whose forecasts are the coarse and the middle one
 
 # The last solution is carried on. After each of the first 40 zeros, and after every eighth of those
@@ -95,7 +101,7 @@ MAX_REFINEMENTS, MIN_BRACKET = 8, 1e-10
 SQUARED_SLOPE_OFFSET = 0.3
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def initialize(first: int, stop: int, tables: Tables, state: State) -> None:
     """Estimate x, in `trial`, from S at the zeros, by linear regression.
 
@@ -120,33 +126,24 @@ def initialize(first: int, stop: int, tables: Tables, state: State) -> None:
     solve(first, stop, noise, state)
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def find_next_zero(
-    x: Floats,
-    misfit: float,
-    first: int,
-    stop: int,
-    noise: float,
-    tables: Tables,
-    state: State,
-    out: Floats,
-    column: int,
-) -> None:
-    """Find the next zero of Z after zero `stop` - 1: spacing and standard deviation, in `out` from
-    `column` on.
+    x: Floats, misfit: float, first: int, stop: int, noise: float, tables: Tables, state: State
+) -> tuple[float, float]:
+    """Find the next zero of Z after zero `stop` - 1: spacing and standard deviation.
 
     They are `NO_ROOT` if there is none within 3.5 mean spacings. The standard deviation is scaled by
     the root of the reduced chi squared, misfit / n, where that exceeds one.
     """
     last, z = state.u[0, stop - 1], state.z
-    residuals_and_jacobian(x, stop - 1, stop, tables, state, False)
+    evaluate_residuals(x, stop - 1, stop, tables, state)
     sign = 1.0 if state.slope[stop - 1] > 0 else -1.0  # of Z between the two zeros
     base = stop + WIDTH - stop % WIDTH  # scratch columns beyond the zeros
     left, right, above, below = 0.0, -1.0, 1e-300, 0.0
     for block in range(SEARCH_BLOCKS):
         for k in range(WIDTH):
             state.u[0, base + k] = last + SEARCH_DISTANCE * (WIDTH * block + k + 1)
-        residuals_and_jacobian(x, base, base + WIDTH, tables, state, False)
+        evaluate_residuals(x, base, base + WIDTH, tables, state)
         for k in range(WIDTH):
             value = sign * z[base + k]
             if right < 0 and value < 0:
@@ -156,15 +153,14 @@ def find_next_zero(
         if right > 0:
             break
     if right < 0:
-        out[column], out[column + 1] = NO_ROOT
-        return
+        return NO_ROOT
     for _ in range(MAX_REFINEMENTS):  # eight points about the secant's root, denser near it
         guess = (left * below - right * above) / (below - above)
         for k in range(WIDTH):
             tilt = ((k - 3.5) / 4) ** 3
             away = guess - left if tilt < 0 else right - guess
             state.u[0, base + k] = last + guess + tilt * away
-        residuals_and_jacobian(x, base, base + WIDTH, tables, state, False)
+        evaluate_residuals(x, base, base + WIDTH, tables, state)
         for k in range(WIDTH):
             point, value = state.u[0, base + k] - last, sign * z[base + k]
             if value > 0 and left < point < right:
@@ -177,16 +173,16 @@ def find_next_zero(
             break
     guess = (left * below - right * above) / (below - above)
     state.u[0, base] = last + guess
-    residuals_and_jacobian(x, base, base + 1, tables, state, True)
+    linearize(x, base, base + 1, tables, state)
     sd = posterior_sd(base, noise, state)
     steepness = state.slope[base] ** 2
     # From the residual, Z / sqrt(slope^2 + 1), to the root.
     by_root = (steepness + 1) / (steepness + SQUARED_SLOPE_OFFSET)
     sd *= math.sqrt(by_root * max(misfit / (stop - first), 1.0))
-    out[column], out[column + 1] = guess, min(sd, NO_ROOT[1])
+    return guess, min(sd, NO_ROOT[1])
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def set_prior_mean(first: int, stop: int, tables: Tables, state: State) -> None:
     """Set the prior mean of theta0, at which S is zero on average."""
     lag = 0.0
@@ -195,7 +191,7 @@ def set_prior_mean(first: int, stop: int, tables: Tables, state: State) -> None:
     state.prior_mean[tables.theta0] = math.pi * (lag / (stop - first) - 0.5)
 
 
-@numba.njit(**KERNEL)
+@inner(**KERNEL)
 def restart(
     first: int,
     stop: int,
@@ -216,32 +212,46 @@ def restart(
     for level in range(len(noise_levels)):
         noise, last = noise_levels[level], level == len(noise_levels) - 1
         tolerance = GAIN_TOLERANCE if last else EARLY_TOLERANCE
-        misfit = fit(x, 0.0, first, stop, noise, False, tolerance, tables, state)
+        misfit = fit(x, NOT_FACTORED, first, stop, noise, tolerance, tables, state)
         if level <= MIDDLE_LEVEL:
             column = COARSE if level == COARSE_LEVEL else MIDDLE
-            find_next_zero(x, misfit, first, stop, noise, tables, state, out, column)
-            state.start[:] = x
+            out[column], out[column + 1] = find_next_zero(
+                x, misfit, first, stop, noise, tables, state
+            )
+            copy(x, state.start)
+            state.scalars[START_MISFIT] = misfit
             if level == MIDDLE_LEVEL and out[MIDDLE_SD] > GATE_SD:
                 return NO_MISFIT
         elif misfit > FAILED_MISFIT * (stop - first):
             return NO_MISFIT
-    state.start[:] = x
+    copy(x, state.start)
     return misfit
 
 
 @cached(**KERNEL)
 def append_spacings(
-    spacing: Floats, context: int, tables: Tables, state: State, noise_levels: Floats, out: Floats
+    spacing: Floats,
+    solve_from: int,
+    context: int,
+    tables_given: Tables,
+    state_given: State,
+    noise_levels: Floats,
+    out: Floats,
 ) -> None:
-    """Append spacings (T,) to the stretch and write a forecast after each to `out`, (T, 7).
+    """Append spacings (T,) to the stretch and write a forecast after each from `solve_from` on to
+    `out`, (T + A, 7): then of A zeros in turn, each beyond the one before, by the last solution.
 
     A forecast looks back on `context` spacings at most.
     """
+    tables, state = by_reference(tables_given), by_reference(state_given)
     scalars, x, finest = state.scalars, state.x, noise_levels[len(noise_levels) - 1]
     middle = noise_levels[MIDDLE_LEVEL]
     for t in range(len(spacing)):
         n, row = int(scalars[COUNT]) + 1, out[t]
         state.u[0, n - 1] = state.u[0, n - 2] + spacing[t]
+        scalars[COUNT] = n
+        if t < solve_from:
+            continue
         first, misfit = max(0, n - 1 - context), scalars[LAST_MISFIT]
         error, claimed = abs(spacing[t] - scalars[LAST_FORECAST]), scalars[LAST_SD]
         confirmed = (
@@ -249,38 +259,56 @@ def append_spacings(
         )
         solved = scalars[SOLVED] > 0
         noise = finest if solved else middle
-        # A stretch may also be given at once, with the last spacing alone to be appended.
-        from_scratch = claimed == 0 or (
-            not confirmed and (n <= RESTART_ZEROS or n % RESTART_EVERY == 0)
-        )
+        due = n <= RESTART_ZEROS or n % RESTART_EVERY == 0 or claimed == 0
+        from_scratch = not confirmed and due
         if solved or not from_scratch:
             # In full where a zero leaves the context or the form changes.
             warm = n - 1 <= context and is_dual(n - first, state) == is_dual(n - 1 - first, state)
             if warm:
-                residuals_and_jacobian(x, n - 1, n, tables, state, True)
+                linearize(x, n - 1, n, tables, state)
                 set_targets(x, n - 1, n, state)
                 append_zero(first, n, noise, state)
                 misfit += (state.residual[n - 1] / noise) ** 2
-            misfit = fit(x, misfit, first, n, noise, warm, GAIN_TOLERANCE, tables, state)
+            else:
+                misfit = NOT_FACTORED
+            misfit = fit(x, misfit, first, n, noise, GAIN_TOLERANCE, tables, state)
             from_scratch = from_scratch or (solved and misfit > FAILED_MISFIT * n)
         if from_scratch:
             found = restart(first, n, noise_levels, tables, state, row)
             good = solved and misfit < FAILED_MISFIT * n and row[MIDDLE_SD] < GATE_SD
+            if not good:
+                copy(state.start, x)
+                solved, misfit = False, scalars[START_MISFIT]
             if found < NO_MISFIT and (found < misfit or not good):
-                x[:], misfit, solved = state.start, found, True
-            else:
-                if not good:
-                    x[:], solved = state.start, False
-                noise = finest if solved else middle
-                misfit = fit(x, misfit, first, n, noise, False, GAIN_TOLERANCE, tables, state)
+                copy(state.start, x)
+                solved, misfit = True, found
+            elif good or row[MIDDLE_SD] < GATE_SD:  # what is factored is not this solution
+                again = finest if solved else middle
+                misfit = fit(x, NOT_FACTORED, first, n, again, GAIN_TOLERANCE, tables, state)
             noise = finest if solved else middle
-        find_next_zero(x, misfit, first, n, noise, tables, state, row, SPACING)
+        row[SPACING], row[SD] = find_next_zero(x, misfit, first, n, noise, tables, state)
         row[MISFIT] = misfit
         if not from_scratch:
             row[MIDDLE] = row[COARSE] = row[SPACING]
             row[MIDDLE_SD] = row[COARSE_SD] = row[SD]
-        scalars[COUNT], scalars[SOLVED], scalars[LAST_MISFIT] = n, solved, misfit
+        scalars[SOLVED], scalars[LAST_MISFIT] = solved, misfit
         scalars[LAST_FORECAST], scalars[LAST_SD] = row[SPACING], row[SD]
+    n, misfit = int(scalars[COUNT]), scalars[LAST_MISFIT]
+    noise, last, first = finest if scalars[SOLVED] > 0 else middle, n - 1, max(0, n - 1 - context)
+    end = state.u[0, last]
+    for t in range(len(spacing), len(out)):  # the last zero stands where the forecast before put it
+        row = out[t]
+        state.u[0, last] += out[t - 1, SPACING]
+        row[SPACING], row[SD] = find_next_zero(x, misfit, first, n, noise, tables, state)
+    state.u[0, last] = end
+
+
+def lower_noise(noise: float) -> Floats:
+    """Levels of the noise from a start down to `noise`: the first two, more above it, and it."""
+    last = max(noise, LOWEST_NOISE)
+    between = NOISE_LEVELS[MIDDLE_LEVEL + 1 : -1]
+    first = np.maximum(NOISE_LEVELS[: MIDDLE_LEVEL + 1], last)
+    return np.concatenate([first, between[between > last], [last]])
 
 
 class SequentialSolver:
@@ -291,7 +319,7 @@ class SequentialSolver:
     height : of the zero before the first spacing, to three digits or better
     capacity : number of spacings that can be appended in all
     context : number of last spacings that a forecast uses, at most; None: all
-    levels : noises that a solution goes through (:func:`zetalib.inverse.noise.levels`)
+    noise : standard deviation of the zeros' places, mean spacings; taken as `LOWEST_NOISE` at least
 
     Attributes
     ----------
@@ -306,12 +334,14 @@ class SequentialSolver:
 
     misfit: float
 
+    @property
+    def noise(self) -> float:
+        """That of the last solution."""
+        solved = self.state.scalars[SOLVED] > 0
+        return float(self.noise_levels[-1 if solved else MIDDLE_LEVEL])
+
     def __init__(
-        self,
-        height: float,
-        capacity: int,
-        context: int | None = None,
-        levels: Floats = NOISE_LEVELS,
+        self, height: float, capacity: int, context: int | None = None, noise: float = 0.0
     ) -> None:
         if not MIN_HEIGHT <= height <= MAX_HEIGHT:
             problem = (
@@ -321,13 +351,23 @@ class SequentialSolver:
             raise ZetaError("zetalib.inverse.solver", problem, "Set model.inversion to false.")
         self.tables = build_tables(int(math.sqrt(height / (2 * math.pi))))
         self.context, self.room = capacity if context is None else context, capacity
-        self.levels = levels
         self.state = allocate_state(self.tables, height, capacity)
+        self.noise_levels = lower_noise(noise)
 
-    def append(self, spacing: Floats) -> Floats:
-        """Append spacings (T,), in mean spacings: forecasts after each, (T, 7), see `COLUMNS`.
+    def append(self, spacing: Floats, solve_from: int = 0, ahead: int = 0) -> Floats:
+        """Append spacings (T,), in mean spacings: forecasts after each, see `COLUMNS`.
 
         Spacings below 0 or above `MAX_SPACING`, which no zeros have, are clipped.
+
+        Parameters
+        ----------
+        solve_from : forecasts begin after this one of the spacings, counted from 0
+        ahead : number of zeros beyond the next one to forecast after the last spacing
+
+        Returns
+        -------
+        shape (T - `solve_from` + `ahead`, 7); rows ahead are spacings to the zero forecast before
+        and deviations, fine alone, the others zero
 
         Raises
         ------
@@ -340,11 +380,13 @@ class SequentialSolver:
         if len(spacing) > self.room:
             raise ValueError(f"{len(spacing)} spacings, room is left for {self.room}")
         self.room -= len(spacing)
-        out = np.empty((len(spacing), len(COLUMNS)))
+        out = np.zeros((len(spacing) + ahead, len(COLUMNS)))
         values = np.clip(np.ascontiguousarray(spacing, np.float64), 0, MAX_SPACING)
-        append_spacings(values, self.context, self.tables, self.state, self.levels, out)
-        self.misfit = float(out[-1, MISFIT])
-        return out
+        append_spacings(
+            values, solve_from, self.context, self.tables, self.state, self.noise_levels, out
+        )
+        self.misfit = float(self.state.scalars[LAST_MISFIT])
+        return out[solve_from:]
 
 
 def follow(spacing: Floats, height: float) -> Floats:
