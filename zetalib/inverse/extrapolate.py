@@ -1,4 +1,4 @@
-"""The inversion in rollouts: the zeros ahead of a context, once it is solved.
+"""The zeros ahead of a solved context, read off the posterior of the inverse problem.
 
 A forecast that is fed back is no evidence about the primes: the solution stays as it is, and all
 zeros that follow are read off it at once. Near the context they are the sign changes of Z. From
@@ -8,32 +8,43 @@ where u + S(u) + c = j, c = theta0 / pi + 1/2 and
     S = (1 / pi) Im sum_p sum_{k <= 3} a_p^k e^{-i k h(u) log p} / (k p^{k/2}),
 
 with the a_p of the solution: those not resolved have faded out, those that were found still say
-where S is high and low.
+where S is high and low. What is left of Z at a counted place tells to which side of it the zero
+lies: :mod:`zetalib.forecasting.law_ahead` makes a law of that.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
-from zetalib.inverse.least_squares import posterior_variances
-from zetalib.inverse.riemann_siegel_model import COUNT, evaluate_height
-from zetalib.inverse.solver import NO_ROOT, SD, Floats, SequentialSolver
+from zetalib.inverse.least_squares import posterior_vectors
+from zetalib.inverse.riemann_siegel_model import COUNT, REMAINDER_DEGREE, TAU, evaluate_height
+from zetalib.inverse.solver import SD as STEP_SD
+from zetalib.inverse.solver import SequentialSolver
+from zetalib.types import Floats
+
+COLUMNS = ("place", "sd", "root", "z", "slope", "z_sd", "score")
+PLACE, SD, ROOT, Z, SLOPE, Z_SD, SCORE = range(7)  # of the columns above
 
 # Of zeros counted beyond solved contexts of the calibration split, whatever the distance (rms).
 BLUR = 0.09
-APART = 0.3  # mean spacings between a zero followed and the one counted: one was missed
+APART = 0.35  # mean spacings between a zero followed and the one counted: one was missed
 DOUBT = 0.05  # largest deviation of a zero that is followed, chosen on the calibration split
-GRID = 0.05  # mean spacings between the points at which S is looked at
+GRID = (
+    0.1  # mean spacings between the points at which S is looked at: it turns twice as slowly as Z
+)
 AROUND = 3  # mean spacings beyond the zeros counted, on both sides: S is smaller
 STEPS = (0.05, 3.5)  # forecasts of a spacing lie in between
 WORSE = 1.5  # misfit over that of the solution followed, from which a context is followed anew
 
 
-def solve_at_end(spacing: Floats, height: float, misfit: float, ahead: int) -> tuple[Any, Floats]:
+def solve_at_end(
+    spacing: Floats, height: float, misfit: float, ahead: int
+) -> tuple[SequentialSolver, Floats]:
     """Solve a context, shape (T,), at its end: as :meth:`SequentialSolver.append` leaves it, in a
     tenth of the time.
 
@@ -47,76 +58,141 @@ def solve_at_end(spacing: Floats, height: float, misfit: float, ahead: int) -> t
     -------
     the solver, and spacings between the zeros ahead with deviations, (`ahead`, 2)
     """
-    last = len(spacing) - 1
-    follower = SequentialSolver(height, len(spacing))
-    found = follower.append(spacing, last, ahead - 1)
-    if follower.misfit > WORSE * misfit:
-        follower = SequentialSolver(height, len(spacing))
-        found = follower.append(spacing, 0, ahead - 1)[last:]
-    return follower, found[:, : SD + 1]
+    solver, last = SequentialSolver(height, len(spacing)), len(spacing) - 1
+    found = solver.append(spacing, last, ahead - 1)
+    if solver.misfit > WORSE * misfit:
+        solver = SequentialSolver(height, len(spacing))
+        found = solver.append(spacing, 0, ahead - 1)[last:]
+    return solver, found[:, : STEP_SD + 1]
 
 
-def _phases(u: Floats, follower: SequentialSolver) -> NDArray[np.complex128]:
-    """a_p e^{-i h(u) log p} / sqrt(p) of the solution at places u, (U,): shape (U, P)."""
-    tables, x = follower.tables, follower.state.x
-    primes = len(tables.log_p)
-    h = evaluate_height.py_func(u, x[tables.scale], follower.state)[0]
-    a = x[:primes] + 1j * x[primes : 2 * primes]
-    return np.asarray(a * tables.amplitude * np.exp(-1j * h[:, None] * tables.log_p))
+class Posterior:
+    """A solved context: Z and S anywhere, and how well they are known."""
+
+    def __init__(self, solver: SequentialSolver) -> None:
+        self.state, self.tables = solver.state, solver.tables
+        self.zeros = int(self.state.scalars[COUNT])
+        self.last = float(self.state.u[0, self.zeros - 1])
+        self.noise = solver.noise
+        off = math.sqrt(max(solver.misfit / self.zeros, 1.0))
+        each = np.diag(off * self.state.prior_sd)
+        self._half = posterior_vectors(each, self.noise, self.state)
+        primes = len(self.tables.log_p)
+        self.a = self.state.x[:primes] + 1j * self.state.x[primes : 2 * primes]
+        tau = float(self.state.scalars[TAU])
+        self.terms = np.arange(1, int(tau) + 1)
+        self.exponents = factorisations(int(tau))
+
+    def whiten(self, rows: Floats) -> Floats:
+        """What posterior deviations are the lengths of, (n, U), from derivatives (n, U)."""
+        return np.asarray(rows @ self._half)
+
+    def heights(self, u: Floats) -> tuple[Floats, Floats, Floats]:
+        """Heights above the first zero at places u, (n,), and derivatives by u and by `scale`."""
+        scale = self.state.x[self.tables.scale]
+        h, by_u, by_scale = evaluate_height.py_func(u, scale, self.state)
+        return np.asarray(h), np.asarray(by_u), np.asarray(by_scale)
+
+    def z(self, u: Floats) -> tuple[Floats, Floats, Floats]:
+        """Z and dZ/du at places u, (n,), the latter without R, and derivatives by x, (n, U).
+
+        As written in :mod:`zetalib.inverse.riemann_siegel_model`.
+        """
+        tables, x, primes = self.tables, self.state.x, len(self.tables.log_p)
+        h, h_by_u, h_by_scale = self.heights(u)
+        log_n, size = np.log(self.terms), np.sqrt(self.terms)
+        a_n = np.exp(self.exponents @ np.log(self.a)) / size
+        turning = np.exp(1j * (math.pi * u + x[tables.theta0]))[:, None]
+        terms = 2 * turning * a_n * np.exp(-1j * h[:, None] * log_n)
+        by_a = (self.exponents.T @ terms.T).T / self.a
+        tau = float(self.state.scalars[TAU])
+        v = h / tau
+        powers = np.stack([v**k / math.factorial(k) for k in range(REMAINDER_DEGREE + 1)], 1)
+        powers /= math.sqrt(tau)
+        rows = np.zeros((len(u), len(x)))
+        rows[:, :primes], rows[:, primes : 2 * primes] = by_a.real, -by_a.imag
+        whole, by_log = terms.sum(1), (terms * log_n).sum(1)
+        rows[:, tables.theta0] = -whole.imag
+        rows[:, tables.scale] = by_log.imag * h_by_scale
+        rows[:, tables.remainder :] = powers
+        slope = by_log.imag * h_by_u - math.pi * whole.imag
+        return whole.real + powers @ x[tables.remainder :], slope, rows
+
+    def argument(self, u: Floats) -> tuple[Floats, Floats]:
+        """S at places u, (n,), and the derivatives of S + c by x, (n, U)."""
+        tables, primes = self.tables, len(self.tables.log_p)
+        wave = tables.amplitude * np.exp(-1j * self.heights(u)[0][:, None] * tables.log_p)
+        z = self.a * wave
+        by_a = wave * (1 + z + z * z) / math.pi
+        rows = np.zeros((len(u), len(self.state.x)))
+        rows[:, :primes], rows[:, primes : 2 * primes] = by_a.imag, by_a.real
+        rows[:, tables.theta0] = 1 / math.pi
+        return np.asarray((z * (1 + z / 2 + z * z / 3)).imag.sum(1) / math.pi), rows
 
 
-def _sum(u: Floats, follower: SequentialSolver) -> Floats:
-    """S at places u, shape (U,)."""
-    z = _phases(u, follower)
-    return np.asarray((z + z * z / 2 + z**3 / 3).imag.sum(1) / np.pi)
+@lru_cache(maxsize=8)
+def factorisations(terms: int) -> csr_array:
+    """Exponents of the primes in n = 1 ... `terms`, (`terms`, P)."""
+    n, columns = np.arange(1, terms + 1), []
+    for p in range(2, terms + 1):
+        exponent, power = np.zeros(terms, int), p
+        if n[p - 1] == 1:  # divided away: not a prime
+            continue
+        while power <= terms:
+            exponent[power - 1 :: power] += 1
+            power *= p
+        n //= p**exponent
+        columns.append(exponent)
+    return csr_array(np.stack(columns, 1))
 
 
-def _derivatives(u: Floats, follower: SequentialSolver) -> Floats:
-    """Those of S + c at places u, (U,), by the unknowns of the solution: shape (U, unknowns)."""
-    tables, x = follower.tables, follower.state.x
-    primes, z = len(tables.log_p), _phases(u, follower)
-    a = x[:primes] + 1j * x[primes : 2 * primes]
-    by_a = z / np.where(a == 0, 1, a) * (1 + z + z * z) / np.pi
-    rows = np.zeros((len(u), len(x)))
-    rows[:, :primes], rows[:, primes : 2 * primes] = by_a.imag, by_a.real
-    rows[:, tables.theta0] = 1 / np.pi
-    return rows
+def count(posterior: Posterior, number: int) -> Floats:
+    """Where the next `number` zeros lie, (number,), by counting.
 
-
-def _counted(follower: SequentialSolver, number: int) -> tuple[Floats, Floats]:
-    """Where the next `number` zeros lie, and standard deviations, by counting.
-
-    The deviation is that of u + S(u) + c under the posterior's curvature. Its sum may fall where
-    the true one, which has steps, does not: u_j is midway between the first and the last place
-    where it is j.
+    The sum u + S(u) + c may fall where the true one, which has steps, does not: u_j is midway
+    between the first and the last place where it is j.
     """
-    state, tables, x = follower.state, follower.tables, follower.state.x
-    n = int(state.scalars[COUNT])
-    constant = x[tables.theta0] / math.pi + 0.5
-    grid = n - constant - AROUND + GRID * np.arange(math.ceil((number + 2 * AROUND) / GRID))
-    count = grid + constant + _sum(grid, follower)
-    ranks = np.arange(n, n + number)
-    latest = np.interp(ranks, np.maximum.accumulate(count), grid)
-    earliest = np.interp(ranks, np.minimum.accumulate(count[::-1])[::-1], grid)
-    place = (latest + earliest) / 2
-    rows = _derivatives(place, follower) * state.prior_sd
-    off = max(follower.misfit / n, 1.0)
-    variance = off * posterior_variances(rows, follower.noise, state) + BLUR**2
-    return place, np.minimum(np.sqrt(variance), NO_ROOT[1])
+    zeros, constant = posterior.zeros, posterior.state.x[posterior.tables.theta0] / math.pi + 0.5
+    grid = zeros - constant - AROUND + GRID * np.arange(math.ceil((number + 2 * AROUND) / GRID))
+    counted = grid + constant + posterior.argument(grid)[0]
+    ranks = np.arange(zeros, zeros + number)
+    latest = np.interp(ranks, np.maximum.accumulate(counted), grid)
+    earliest = np.interp(ranks, np.minimum.accumulate(counted[::-1])[::-1], grid)
+    return np.maximum((latest + earliest) / 2, posterior.last)
 
 
 def ahead(spacing: Floats, height: float, misfit: float, number: int) -> Floats:
-    """The `number` zeros after a context, (T,): place beyond its last zero, deviation.
+    """The `number` zeros after a context, (T,), and what is known of them.
 
     Returns
     -------
-    shape (number, 2), in mean spacings
+    shape (number, 7), see `COLUMNS`: place beyond the last zero, and its deviation, in mean
+    spacings; 1 for a zero of Z that was followed and 0 for one that was counted; of the latter Z
+    at that place, with the sign that makes it positive where the zero lies further on, minus its
+    slope, and its posterior deviation; a standard normal number, which hangs together along a
+    context as the posterior says: seeded by the context, the same however many are asked for
     """
-    follower, steps = solve_at_end(spacing, height, misfit, number)
-    found = np.stack(_counted(follower, number), 1)
-    found[:, 0] -= follower.state.u[0, len(spacing)]
+    solver, steps = solve_at_end(spacing, height, misfit, number)
+    posterior = Posterior(solver)
+    place = count(posterior, number)
+    argued = posterior.whiten(posterior.argument(place)[1])
+    count_sd = np.linalg.norm(argued, axis=1)
+    found = np.zeros((number, len(COLUMNS)))
+    found[:, PLACE], found[:, SD] = place - posterior.last, np.hypot(count_sd, BLUR)
+    digest = hashlib.sha256(np.ascontiguousarray(spacing).tobytes()).digest()
+    generator = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    found[:, SCORE] = argued @ generator.standard_normal(argued.shape[1]) / count_sd
+
     followed = steps[:, 0].cumsum()
-    lost = (steps[:, 1] > DOUBT) | (np.abs(followed - found[:, 0]) > APART)
+    lost = (steps[:, 1] > DOUBT) | (np.abs(followed - found[:, PLACE]) > APART)
     known = int(lost.argmax()) if lost.any() else number
-    found[:known, 0], found[:known, 1] = followed[:known], steps[:known, 1]
+    near = found[:known]
+    near[:, PLACE], near[:, SD], near[:, ROOT] = followed[:known], steps[:known, 1], 1.0
+
+    _, slope, _ = posterior.z(np.array([posterior.last]))
+    sign = np.sign(slope[0]) * (-1.0) ** np.arange(known, number)
+    z, slope, rows = posterior.z(place[known:])
+    far = found[known:]
+    far[:, Z], far[:, SLOPE] = z * sign, -slope * sign
+    far[:, Z_SD] = np.linalg.norm(posterior.whiten(rows), axis=1)
     return found

@@ -414,15 +414,16 @@ def fit(
     return misfit
 
 
-def posterior_variances(rows: Floats, noise: float, state: State) -> Floats:
-    """Compute posterior variances of quantities with derivatives `rows` by y, (K, U), in numpy."""
+def posterior_vectors(rows: Floats, noise: float, state: State) -> Floats:
+    """Compute vectors (K, U) whose scalar products are the posterior covariances of quantities with
+    derivatives `rows` by y, (K, U), in numpy.
+    """
     zeros, unknowns = int(state.scalars[FACTORED]), rows.shape[1]
     if zeros > unknowns:
-        half = solve_triangular(state.triangle, rows.T, trans="T")
-        return np.asarray(noise**2 * np.square(half).sum(0))
+        return noise * np.asarray(solve_triangular(state.triangle, rows.T, trans="T").T)
     vectors = np.zeros((len(rows), unknowns + zeros))
     vectors[:, :unknowns] = rows
     for k in range(zeros):
         v, part = state.reflector[k, k : k + unknowns + 1], vectors[:, k : k + unknowns + 1]
         part -= np.outer(part @ v, v)
-    return np.asarray(np.square(vectors[:, zeros:]).sum(1))
+    return vectors[:, zeros:]

@@ -22,9 +22,8 @@ from zetalib.compute import map_threads
 from zetalib.inverse.riemann_siegel_model import COUNT, SOLVED
 from zetalib.inverse.solver import (
     COLUMNS,
-    MAX_SPACING,
+    LOWEST_NOISE,
     MISFIT,
-    NOISE_LEVELS,
     SD,
     SPACING,
     SequentialSolver,
@@ -32,7 +31,7 @@ from zetalib.inverse.solver import (
 from zetalib.types import Floats
 
 # Noises that are tried: half a decade apart, from the least that any solver takes.
-CANDIDATES = NOISE_LEVELS[-1] * 10.0 ** (0.5 * np.arange(14))
+CANDIDATES = LOWEST_NOISE * 10.0 ** (0.5 * np.arange(14))
 # Where exact zeros are solved at height 10^6 twice over, and this deviation is not reached: the
 # noise may be too small for any solution to be found.
 LONG, UNSOLVED_SD = 64, 0.02
@@ -47,29 +46,12 @@ FEW, AGAIN = 24, 1.25
 BETTER = 6.0
 
 
-def levels(noise: float) -> Floats:
-    """The noises that a solution goes through, down to the last."""
-    return np.append(NOISE_LEVELS[noise * 2 < NOISE_LEVELS], noise)
-
-
-def solve_at_end(spacing: Floats, height: float, noise: float, room: int = 0) -> SequentialSolver:
-    """A stretch (T,) solved once, with all its spacings: a tenth of the time of following it.
-
-    `room`: places beyond it that are to be looked at.
-    """
-    solver = SequentialSolver(height, len(spacing) + room, levels=levels(noise))
-    solver.state.u[0, 1 : len(spacing)] = np.clip(spacing[:-1], 0, MAX_SPACING).cumsum()
-    solver.state.scalars[COUNT] = len(spacing)
-    solver.append(spacing[-1:])
-    return solver
-
-
 def log_evidence(solver: SequentialSolver) -> float:
     """Log probability of a solved stretch under the solver's noise, but for a constant."""
     state, n, unknowns = solver.state, int(solver.state.scalars[COUNT]), len(solver.state.x)
     if not state.scalars[SOLVED]:
         return -math.inf
-    noise = float(solver.levels[-1])
+    noise = solver.noise
     if n <= unknowns:
         log_det = 2 * np.log(np.abs(state.diagonal[:n])).sum()
     else:
@@ -85,7 +67,9 @@ def estimate(spacing: Floats, height: float) -> float:
     """
     values: list[float] = []
     for noise in CANDIDATES:
-        values.append(log_evidence(solve_at_end(spacing, height, float(noise))))
+        solver = SequentialSolver(height, len(spacing), noise=float(noise))
+        solver.append(spacing, len(spacing) - 1)
+        values.append(log_evidence(solver))
         if max(values) > -math.inf and len(values) > np.argmax(values) + 3:
             break  # less and less likely
     best = int(np.argmax(values))
@@ -102,8 +86,8 @@ def follow(spacing: Floats, height: float, noise: float | None = None) -> Floats
     noise : standard deviation of the zeros' places, in mean spacings; None: estimated
     """
     if noise is not None:
-        return _followed(spacing, height, max(noise, float(NOISE_LEVELS[-1])), 0)
-    least = float(NOISE_LEVELS[-1])
+        return _followed(spacing, height, max(noise, LOWEST_NOISE), 0)
+    least = LOWEST_NOISE
     found, level, start = _followed(spacing, height, least, 0), least, 0
     zeros = np.arange(len(spacing)) + 2
     again = float(FEW)
@@ -127,12 +111,8 @@ def follow(spacing: Floats, height: float, noise: float | None = None) -> Floats
 
 def _followed(spacing: Floats, height: float, noise: float, start: int) -> Floats:
     """Forecasts after spacings `start` ... of a stretch with a noise."""
-    solver = SequentialSolver(height, len(spacing), levels=levels(noise))
-    if start:
-        solver.state.u[0, 1 : start + 1] = np.clip(spacing[:start], 0, MAX_SPACING).cumsum()
-        solver.state.scalars[COUNT] = start + 1
-    found = solver.append(spacing[start:])
-    if noise > NOISE_LEVELS[-1]:  # the next zero is given no better than those before
+    found = SequentialSolver(height, len(spacing), noise=noise).append(spacing, start)
+    if noise > LOWEST_NOISE:  # the next zero is given no better than those before
         found[:, SD] = np.hypot(found[:, SD], noise)
     return found
 
