@@ -3,7 +3,7 @@
 from zetalib import params, shares
 from zetalib.data import window
 from zetalib.errors import run_stage
-from zetalib.inverse import solutions, solver
+from zetalib.inverse import noise, solutions
 
 
 def main() -> None:
@@ -13,8 +13,9 @@ def main() -> None:
         skipped = p.skip_lowest * (split == "train") if p.solve else 1.0
         windows = windows[shares.part(len(windows), skipped) :]
         spacing, height = windows.spacing.numpy(), windows.heights().numpy()
-        found = solver.forecasts(spacing[:, :-1], height)
-        solutions.save(f"data/inversion/{split}.safetensors", spacing[:, :-1], height, found)
+        found = noise.forecasts(spacing[:, :-1], height, p.noise)
+        path = f"data/inversion/{split}.safetensors"
+        solutions.save(path, spacing[:, :-1], height, found, noise=p.noise)
         print(f"{split}: {len(windows)} windows solved", flush=True)
 
 

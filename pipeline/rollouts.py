@@ -36,7 +36,7 @@ def main() -> None:
                 known, heights = known[:0], heights[:0]
                 solved = cache.stacked(known, heights)
             path = f"data/rollouts/{split}_{name}.safetensors"
-            solutions.save(path, known, heights, solved, ahead)
+            solutions.save(path, known, heights, solved, ahead, p.invert.noise)
             print(f"{split}, {name}: {len(known)} contexts solved", flush=True)
     scores, tail = plans["val"]["scores"], window.load("data/windows", "val")
     longest, horizon = max(scores.steps), max(scores.steps.values())

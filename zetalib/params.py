@@ -160,10 +160,12 @@ class Window(Section):
 
 
 class Invert(Section):
-    """For which windows the zeros are solved as an inverse problem (zetalib.inverse.solver)."""
+    """How the zeros of windows are solved as an inverse problem (zetalib.inverse)."""
 
     solve: bool  # false: for none
     skip_lowest: Annotated[float, Field(ge=0, lt=1)]  # of the training windows, not solved
+    # Standard deviation of the zeros' places, in mean spacings; null: estimated for each window.
+    noise: Rate | None
 
 
 class Model(Section):

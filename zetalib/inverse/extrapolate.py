@@ -22,6 +22,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from zetalib.inverse.least_squares import posterior_vectors
+from zetalib.inverse.noise import estimate, is_suspect
 from zetalib.inverse.riemann_siegel_model import COUNT, REMAINDER_DEGREE, TAU, evaluate_height
 from zetalib.inverse.solver import SD as STEP_SD
 from zetalib.inverse.solver import SequentialSolver
@@ -43,7 +44,7 @@ WORSE = 1.5  # misfit over that of the solution followed, from which a context i
 
 
 def solve_at_end(
-    spacing: Floats, height: float, misfit: float, ahead: int
+    spacing: Floats, height: float, misfit: float, ahead: int, noise: float | None = None
 ) -> tuple[SequentialSolver, Floats]:
     """Solve a context, shape (T,), at its end: as :meth:`SequentialSolver.append` leaves it, in a
     tenth of the time.
@@ -53,15 +54,22 @@ def solve_at_end(
     misfit : that at the end of following the context; where the direct way ends in another,
         worse solution, it is followed indeed
     ahead : number of zeros ahead to read off the solution
+    noise : of the zeros' places; None: estimated where exact zeros do not fit
 
     Returns
     -------
     the solver, and spacings between the zeros ahead with deviations, (`ahead`, 2)
     """
-    solver, last = SequentialSolver(height, len(spacing)), len(spacing) - 1
+    given, last = 0.0 if noise is None else noise, len(spacing) - 1
+    solver = SequentialSolver(height, len(spacing), noise=given)
     found = solver.append(spacing, last, ahead - 1)
-    if solver.misfit > WORSE * misfit:
-        solver = SequentialSolver(height, len(spacing))
+    if noise is None and is_suspect(solver):
+        given = estimate(spacing, height)
+    if given > solver.noise:
+        solver = SequentialSolver(height, len(spacing), noise=given)
+        found = solver.append(spacing, last, ahead - 1)
+    elif solver.misfit > WORSE * misfit:
+        solver = SequentialSolver(height, len(spacing), noise=given)
         found = solver.append(spacing, 0, ahead - 1)[last:]
     return solver, found[:, : STEP_SD + 1]
 
@@ -158,10 +166,12 @@ def count(posterior: Posterior, number: int) -> Floats:
     ranks = np.arange(zeros, zeros + number)
     latest = np.interp(ranks, np.maximum.accumulate(counted), grid)
     earliest = np.interp(ranks, np.minimum.accumulate(counted[::-1])[::-1], grid)
-    return np.maximum((latest + earliest) / 2, posterior.last)
+    return np.asarray(np.maximum((latest + earliest) / 2, posterior.last))
 
 
-def ahead(spacing: Floats, height: float, misfit: float, number: int) -> Floats:
+def ahead(
+    spacing: Floats, height: float, misfit: float, number: int, noise: float | None = None
+) -> Floats:
     """The `number` zeros after a context, (T,), and what is known of them.
 
     Returns
@@ -172,7 +182,7 @@ def ahead(spacing: Floats, height: float, misfit: float, number: int) -> Floats:
     slope, and its posterior deviation; a standard normal number, which hangs together along a
     context as the posterior says: seeded by the context, the same however many are asked for
     """
-    solver, steps = solve_at_end(spacing, height, misfit, number)
+    solver, steps = solve_at_end(spacing, height, misfit, number, noise)
     posterior = Posterior(solver)
     place = count(posterior, number)
     argued = posterior.whiten(posterior.argument(place)[1])

@@ -60,6 +60,13 @@ def log_evidence(solver: SequentialSolver) -> float:
     return float(-0.5 * solver.misfit - 0.5 * log_det)
 
 
+def is_suspect(solver: SequentialSolver) -> bool:
+    """Whether a stretch solved once does not fit the noise, or is not solved though it is long."""
+    zeros = int(solver.state.scalars[COUNT])
+    unsolved = not solver.state.scalars[SOLVED] and zeros >= LONG
+    return bool(unsolved or solver.misfit > SUSPECT * zeros)
+
+
 def estimate(spacing: Floats, height: float) -> float:
     """The noise under which a stretch (T,) is the most likely, of `CANDIDATES`.
 

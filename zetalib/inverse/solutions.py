@@ -13,6 +13,7 @@ import safetensors.numpy
 from zetalib import atomic, compute
 from zetalib.errors import ZetaError
 from zetalib.inverse import extrapolate, solver
+from zetalib.inverse import noise as inexact
 from zetalib.types import Floats
 
 _AHEAD = "ahead_"  # and the spacings known: names of arrays in a file
@@ -54,10 +55,12 @@ class Solution(NamedTuple):
 class SolutionCache:
     """Solutions by stretch, and the zeros ahead of them: what was solved is not solved again.
 
-    Both depend on nothing but the stretch and the height, so that this changes no result.
+    Both depend on nothing but the stretch, the height and `noise` (:mod:`zetalib.inverse.noise`;
+    None: estimated), so that this changes no result.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, noise: float | None = None) -> None:
+        self.noise = noise
         self._solved: dict[tuple[float, bytes], tuple[Floats, Floats]] = {}
         self._ahead: dict[tuple[float, int, bytes], tuple[Floats, Floats]] = {}
 
@@ -70,7 +73,7 @@ class SolutionCache:
         rows = [self._look_up(s, h) for s, h in zip(spacing, height.tolist(), strict=True)]
         missing = [i for i, row in enumerate(rows) if row is None]
         if missing:
-            new = solver.forecasts(spacing[missing], height[missing])
+            new = inexact.forecasts(spacing[missing], height[missing], self.noise)
             for i, computed in zip(missing, new, strict=True):
                 rows[i] = computed
         found = [row for row in rows if row is not None]
@@ -84,7 +87,7 @@ class SolutionCache:
         return kept[1][:t]
 
     def add(self, spacing: Floats, height: Floats, forecasts: Floats) -> None:
-        """Keep what :func:`zetalib.inverse.solver.forecasts` gave, (W, T, 7), of its arguments."""
+        """Keep what :func:`zetalib.inverse.noise.forecasts` gave, (W, T, 7), of its arguments."""
         for s, h, f in zip(spacing, height.tolist(), forecasts, strict=True):
             key = h, s[:KEY].tobytes()
             if key not in self._solved or len(self._solved[key][0]) <= len(s):
@@ -107,7 +110,9 @@ class SolutionCache:
             for i, table in enumerate(tables)
             if table is None or len(table[1]) < number or not np.array_equal(table[0], spacing[i])
         ]
-        calls = [(spacing[i], float(height[i]), float(misfit[i]), number) for i in missing]
+        calls = [
+            (spacing[i], float(height[i]), float(misfit[i]), number, self.noise) for i in missing
+        ]
         if calls:
             new = compute.map_threads(calls, extrapolate.ahead)
             for i, computed in zip(missing, new, strict=True):
@@ -174,12 +179,15 @@ def save(
     height: Floats,
     forecasts: Floats,
     ahead: Mapping[int, Floats] = MappingProxyType({}),
+    noise: float | None = None,
 ) -> None:
     """Keep solutions in a file, for :func:`load`.
 
-    `ahead`: zeros after the first so many spacings of each stretch (:meth:`SolutionCache.ahead`).
+    `ahead`: zeros after the first so many spacings of each stretch (:meth:`SolutionCache.ahead`);
+    `noise`: what they were solved with.
     """
     arrays = {"spacing": spacing, "height": height, "forecasts": forecasts}
+    arrays |= {} if noise is None else {"noise": np.array([noise])}
     arrays |= {f"{_AHEAD}{t}": table for t, table in ahead.items()}
     content = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()})
     atomic.write_bytes(path, content)
@@ -216,6 +224,10 @@ def load(*paths: str | Path) -> SolutionCache:
                 raise refused(f"{problem} of float64")
         if not (forecasts[:, :, 1:6:2] > 0).all():
             raise refused("a standard deviation is not above 0")
+        given = arrays.get("noise")
+        if given is not None and (given.shape != (1,) or not given[0] > 0):
+            raise refused("the noise is not one number above 0")
+        cache.noise = None if given is None else float(given[0])
         cache.add(spacing, height, forecasts)
         for t, table in ahead.items():
             if not 0 < t <= spacing.shape[1] or table.shape != (

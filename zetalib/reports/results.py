@@ -29,7 +29,7 @@ from zetalib.data import window
 from zetalib.data.window import Windows, density
 from zetalib.errors import ZetaError
 from zetalib.forecasting import ahead, forecasts
-from zetalib.inverse import solutions, solver
+from zetalib.inverse import noise, solutions
 from zetalib.inverse.solutions import SolutionCache
 from zetalib.network import model
 from zetalib.reports import experiments
@@ -232,7 +232,7 @@ def _solve(cache: SolutionCache, windows: Iterable[Windows], folder: Path) -> fl
     height = np.concatenate([w.heights().numpy() for w in windows])
     if not cost.is_file():
         began = time.process_time()
-        solutions.save(path, spacing, height, solver.forecasts(spacing, height))
+        solutions.save(path, spacing, height, noise.forecasts(spacing, height))
         atomic.write_json(cost, {"seconds": time.process_time() - began})
     cache.add(spacing, height, safetensors.numpy.load_file(path)["forecasts"])
     return float(json.loads(cost.read_text())["seconds"])

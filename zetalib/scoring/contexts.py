@@ -19,7 +19,6 @@ from zetalib.baselines.explicit_formula import density, unresolved
 from zetalib.data import window
 from zetalib.data.window import Windows
 from zetalib.errors import ZetaError
-from zetalib.inverse import solver
 from zetalib.inverse.solutions import SolutionCache
 from zetalib.scoring import bootstrap, skill
 
@@ -101,7 +100,7 @@ def transition(
     cache = SolutionCache()
     for part in (below, above):
         past, height = part.spacing.numpy()[:, :-1], part.heights().numpy()
-        cache.add(past, height, solver.forecasts(past, height))
+        cache.add(past, height, cache.stacked(past, height))
     scores = skill.scored(inversion_density.fit_inversion(below, cache), above)
     solution = cache(above.spacing.numpy()[:, :-1], above.heights().numpy())
     claimed = solution.fine_sd.ravel()
