@@ -50,7 +50,7 @@ def solve_at_end(spacing: Floats, height: float, misfit: float, ahead: int) -> t
     last = len(spacing) - 1
     follower = SequentialSolver(height, len(spacing))
     found = follower.append(spacing, last, ahead - 1)
-    if follower.misfit > WORSE * misfit:
+    if follower.misfit > WORSE * misfit or follower.noise > follower.noise_levels[-1]:
         follower = SequentialSolver(height, len(spacing))
         found = follower.append(spacing, 0, ahead - 1)[last:]
     return follower, found[:, : SD + 1]

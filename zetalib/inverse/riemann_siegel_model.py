@@ -72,7 +72,7 @@ KERNEL = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 # Entries of `State.scalars`. They are not fields of their own: a kernel cannot write to those, and
 # numbers that are read only would be optimised otherwise there, which moves the last bits.
 HEIGHT, DENSITY, COUNT, LAST_FORECAST, LAST_SD, TAU, SPARE, FACTORED, DRIFT, LAST_MISFIT = range(10)
-SOLVED, START_MISFIT = 13, 14
+LEVEL, START_MISFIT, START_LEVEL = 13, 14, 15
 # Rows of `State.lanes`.
 Z, DZ_DU, MINUS_DZ_DTHETA0, DZ_DSCALE, V, WEIGHT = range(6)
 
