@@ -270,7 +270,9 @@ def laid_out(height, u):
 
 
 def evaluate(x, tables, state, derivatives=False):
-    evaluated = riemann_siegel_model.linearize if derivatives else riemann_siegel_model.evaluate_residuals
+    evaluated = (
+        riemann_siegel_model.linearize if derivatives else riemann_siegel_model.evaluate_residuals
+    )
     evaluated(x, 0, 2 * WIDTH, tables, state)
     return state.z[: 2 * WIDTH].copy(), state.slope[: 2 * WIDTH].copy()
 

@@ -50,8 +50,8 @@ from zetalib.inverse.riemann_siegel_model import (
     Tables,
     allocate_state,
     build_tables,
-    evaluate_z,
     evaluate_residuals,
+    evaluate_z,
     linearize,
 )
 from zetalib.inverse.simd import WIDTH, broadcast, load, store
@@ -132,8 +132,8 @@ def find_next_zero(
 ) -> tuple[float, float]:
     """Find the next zero of Z after zero `stop` - 1: spacing and standard deviation.
 
-    They are `NO_ROOT` if there is none within 3.5 mean spacings. The standard deviation is scaled by
-    the root of the reduced chi squared, misfit / n, where that exceeds one.
+    They are `NO_ROOT` if there is none within 3.5 mean spacings. The standard deviation is scaled
+    by the root of the reduced chi squared, misfit / n, where that exceeds one.
     """
     last, z = state.u[0, stop - 1], state.z
     evaluate_residuals(x, stop - 1, stop, tables, state)
