@@ -5,8 +5,9 @@ and a kernel whose callee in another file has changed is taken for good. Here th
 folder for all checkouts of a user (`XDG_CACHE_HOME`, or `NUMBA_CACHE_DIR` if it is set), and what
 is kept is found by a digest of the kernel's module and of all of this library that it imports.
 
-Keep only kernels that Python calls (`cached`) and let their callees be `inner`. A kept kernel is closed: what it calls is compiled into it and open to no other, so that it
-is the same bits fresh and kept, whatever ran before in the process.
+Keep only kernels that Python calls (`cached`) and let their callees be `inner`. A kept kernel is
+closed: what it calls is compiled into it and open to no other, so that it is the same bits fresh
+and kept, whatever ran before in the process.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from numba.extending import intrinsic, models, register_model
 class Reference(types.Type):
     """The numba type of a reference to a named tuple."""
 
-    def __init__(self, content: types.NamedTuple) -> None:
+    def __init__(self, content: Any) -> None:
         self.content = content
         super().__init__(name=f"Reference({content})")
 

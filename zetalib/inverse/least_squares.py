@@ -55,10 +55,12 @@ MAX_STEPS = 12
 # the reduced chi squared: a tenth of a standard deviation in one direction.
 GAIN_TOLERANCE = 0.01
 # A step longer than this, in prior standard deviations, is followed by a new linearisation without
-# more ado; shorter ones share one, four at most, as long as each gains this share of what it should.
+# more ado; shorter ones share one, four at most, as long as each gains this share of what it
+# should.
 LONG_STEP, MAX_AGE, MIN_GAIN_SHARE = 0.01, 4, 0.7
-# The valley of small misfit is narrow and curved, and a step along it that is right climbs its wall:
-# one step may end higher. After two the fit goes back and cuts its steps to a quarter, thrice at most.
+# The valley of small misfit is narrow and curved, and a step along it that is right climbs its
+# wall: two linearisations in turn may have a higher misfit than the best. After three the fit goes
+# back and cuts its steps to a quarter, thrice at most.
 MAX_WORSE, STEP_CUT, MIN_SHARE = 2, 0.25, 0.01
 # Stands for the misfit where there is none. Kernels with fast arithmetic know no infinity.
 NO_MISFIT, NOT_FACTORED = 1e300, -1.0
@@ -368,13 +370,11 @@ def fit(
                     break
                 continue
             factor(first, stop, noise, state)
-            state.scalars[10 if warm else 11] += 1
             stale, age = False, 0
-        expected = solve(first, stop, noise, state)
-        state.scalars[12] += 1
+        expected: float = solve(first, stop, noise, state)
         length = moved(x, share, state)
         state.scalars[DRIFT] += length
-        if age == 1 and warm and step == 0 and state.scalars[DRIFT] ** 2 < MAX_SQUARED_DRIFT * noise:
+        if warm and step == 0 and state.scalars[DRIFT] ** 2 < MAX_SQUARED_DRIFT * noise:
             copy(state.trial, x)
             return expected
         state.scalars[DRIFT] = 0.0
@@ -401,11 +401,12 @@ def fit(
             stale = False
             continue
         if linear or (age == 0 and gain < tolerance):
+            stale = False
             break
         age += 1
         if not stale:
             set_targets(x, first, stop, state)
-    if misfit > best:  # the last steps led astray
+    if stale or misfit > best:  # the last step is not evaluated or led astray
         copy(state.best, x)
         misfit = best
         linearize(x, first, stop, tables, state)

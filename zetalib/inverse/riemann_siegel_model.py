@@ -71,8 +71,9 @@ KERNEL = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 
 # Entries of `State.scalars`. They are not fields of their own: a kernel cannot write to those, and
 # numbers that are read only would be optimised otherwise there, which moves the last bits.
-HEIGHT, DENSITY, COUNT, LAST_FORECAST, LAST_SD, TAU, SPARE, FACTORED, DRIFT, LAST_MISFIT = range(10)
-SOLVED, START_MISFIT = 13, 14
+HEIGHT, DENSITY, TAU, COUNT = range(4)
+LAST_FORECAST, LAST_SD, LAST_MISFIT, LEVEL = range(4, 8)
+SPARE, FACTORED, DRIFT, START_MISFIT, START_LEVEL = range(8, 13)
 # Rows of `State.lanes`.
 Z, DZ_DU, MINUS_DZ_DTHETA0, DZ_DSCALE, V, WEIGHT = range(6)
 
@@ -82,24 +83,34 @@ class State(NamedTuple):
 
     Attributes
     ----------
-    scalars : (6,), `HEIGHT` T, `DENSITY` of zeros there, log(T / 2 pi) / 2 pi, `TAU`
-        sqrt(T / 2 pi), number of zeros `COUNT`, `LAST_FORECAST` of the spacing after them and its
-        standard deviation `LAST_SD`, 0 before there is one
+    scalars : (13,), `HEIGHT` T, `DENSITY` of zeros there, log(T / 2 pi) / 2 pi, `TAU`
+        sqrt(T / 2 pi), number of zeros `COUNT`; `LAST_FORECAST` of the spacing after them, its
+        standard deviation `LAST_SD`, 0 before there is one, and misfit `LAST_MISFIT` of the
+        solution at the noise number `LEVEL`; `SPARE`, the squared length of what the second form
+        cannot fit, number of zeros `FACTORED`, `DRIFT` of y since residuals were evaluated last,
+        and `START_MISFIT` and `START_LEVEL` of `start`
     x : (U,), the unknowns, indexed by `Tables.theta0`, `scale` and `remainder`
-    prior_precision, prior_mean : (U,), of independent Gaussians
+    trial, best, start : (U,), unknowns on trial, the best of a fit, and those from a start anew
+    prior_sd, prior_mean : (U,), of independent Gaussians
     u : (1, columns), unfolded coordinates: one a zero, then scratch for points that are looked at
     z, slope : (columns,), Z and dZ/du
     residual : (columns,), Z / sqrt((dZ/du)^2 + 1): mean spacings to the root of the tangent, but
         no more than Z where Z is flat
-    jacobian : (columns, U), derivatives of `residual` by `x`, the weight held fixed
-    factor : lower Cholesky factor of the normal equations: :mod:`zetalib.inverse.least_squares`
+    jacobian : (U columns / 8, 8), derivatives of `residual` by y = (x - m) / s, the weight held
+        fixed: the U rows of the first eight columns, then of the next
+    target : (columns,), J y - r where each zero was linearised last
+    reflector, overlap, diagonal : (side, rows), (side, 4), (side,), QR factors: columns of R and
+        Householder vectors, their scalar products in groups of four, the diagonal of R
+        (:mod:`zetalib.inverse.least_squares`)
+    triangle, rotated : (U, U), (side,), R and Q^T b of the second form, if it is ever used
+    vector, work : (rows,), (rows, 8), of one column and of eight that are being transformed
     phasor : (2 P, 8), e^{-i h log p} / sqrt(p) at the eight columns at work
     prime_term : (2 P, 8), a_p times `phasor`
     term : (2 S, 8), terms of Z for the S smooth n, with the factor 2 e^{i (pi u + theta0)}
     adjoint : (2 S, 8), derivative of the complex sum by each of them
     partial_sum : (4 M, 8), sums over n <= m, m = 1 ... M = floor(sqrt(N)), of `term` and of
         `term` log n
-    gradient : (2 P, 8), derivative of Z by a_p
+    gradient : (U, 8), derivative of Z by a_p, then of `residual` by y
     lanes : (6, 8), `Z`, `DZ_DU`, `MINUS_DZ_DTHETA0`, `DZ_DSCALE`, `V` and `WEIGHT`
     """
 
@@ -206,7 +217,7 @@ def allocate_state(tables: Tables, height: float, capacity: int) -> State:
     precision[tables.remainder :] = 1 / REMAINDER_SD**2
     tau = math.sqrt(height / (2 * math.pi))
     return State(
-        scalars=np.array([height, density, 1.0, 0.0, 0.0, tau, 0.0, 0.0, 0.0, 0.0, 0.0,0.0,0.0,0.0,0.0,0.0]),
+        scalars=np.array([height, density, tau, 1.0, *np.zeros(9)]),
         x=np.zeros(unknowns),
         trial=np.zeros(unknowns),
         best=np.zeros(unknowns),

@@ -107,7 +107,7 @@ def _define(operation: Callable[[Any, Any], Any], instruction: str) -> None:
 
     class Signatures(ConcreteTemplate):  # type: ignore[misc]
         key = operation
-        cases = [typed(_LANES, *kind) for kind in kinds]
+        cases = tuple(typed(_LANES, *kind) for kind in kinds)
 
     infer_global(operation)(Signatures)
 

@@ -26,7 +26,6 @@ from zetalib.inverse.by_reference import by_reference
 from zetalib.inverse.least_squares import (
     GAIN_TOLERANCE,
     NOT_FACTORED,
-    NO_MISFIT,
     append_zero,
     copy,
     factor,
@@ -42,16 +41,17 @@ from zetalib.inverse.riemann_siegel_model import (
     LAST_FORECAST,
     LAST_MISFIT,
     LAST_SD,
+    LEVEL,
     MAX_HEIGHT,
     MIN_HEIGHT,
-    SOLVED,
+    START_LEVEL,
     START_MISFIT,
     State,
     Tables,
     allocate_state,
     build_tables,
-    evaluate_z,
     evaluate_residuals,
+    evaluate_z,
     linearize,
 )
 from zetalib.inverse.simd import WIDTH, broadcast, load, store
@@ -77,7 +77,7 @@ COARSE_LEVEL, MIDDLE_LEVEL = 0, 1  # whose forecasts are the coarse and the midd
 RESTART_ZEROS, RESTART_EVERY = 40, 8
 # A start goes on beyond the middle noise where that determines the next zero to this standard
 # deviation, and ends where its misfit is that many times what it should be, one a zero.
-GATE_SD, FAILED_MISFIT = 0.15, 1e4
+GATE_SD, FAILED_MISFIT = 0.15, 100.0
 # Gain in misfit, see GAIN_TOLERANCE, below which a level but the last is left. Not tuned.
 EARLY_TOLERANCE = 0.3
 # A forecast is confirmed if its standard deviation is below the first and its error below that many
@@ -132,8 +132,8 @@ def find_next_zero(
 ) -> tuple[float, float]:
     """Find the next zero of Z after zero `stop` - 1: spacing and standard deviation.
 
-    They are `NO_ROOT` if there is none within 3.5 mean spacings. The standard deviation is scaled by
-    the root of the reduced chi squared, misfit / n, where that exceeds one.
+    They are `NO_ROOT` if there is none within 3.5 mean spacings. The standard deviation is scaled
+    by the root of the reduced chi squared, misfit / n, where that exceeds one.
     """
     last, z = state.u[0, stop - 1], state.z
     evaluate_residuals(x, stop - 1, stop, tables, state)
@@ -193,39 +193,33 @@ def set_prior_mean(first: int, stop: int, tables: Tables, state: State) -> None:
 
 @inner(**KERNEL)
 def restart(
-    first: int,
-    stop: int,
-    noise_levels: Floats,
-    tables: Tables,
-    state: State,
-    out: Floats,
-) -> float:
-    """Solve the stretch from scratch, into `start`, and return its misfit at the finest noise.
+    first: int, stop: int, noise_levels: Floats, tables: Tables, state: State, out: Floats
+) -> bool:
+    """Solve the stretch from scratch, into `start`, at `START_LEVEL` with `START_MISFIT`.
 
-    Writes the coarse and the middle forecast to `out`, (7,). Returns `NO_MISFIT` where the finest
-    noise is not reached: the middle one does not determine the next zero yet, or a later level fails;
-    `start` is then the solution at the middle noise.
+    Writes the coarse and the middle forecast to `out`, (7,). The level is the middle one where that
+    does not determine the next zero yet, else the last one whose misfit is not a failure's. Returns
+    whether that is what is factored.
     """
     set_prior_mean(first, stop, tables, state)
     initialize(first, stop, tables, state)
-    x, misfit = state.trial.copy(), NO_MISFIT
+    x = state.trial.copy()
     for level in range(len(noise_levels)):
         noise, last = noise_levels[level], level == len(noise_levels) - 1
         tolerance = GAIN_TOLERANCE if last else EARLY_TOLERANCE
         misfit = fit(x, NOT_FACTORED, first, stop, noise, tolerance, tables, state)
+        if level > MIDDLE_LEVEL and misfit > FAILED_MISFIT * (stop - first):
+            return False
         if level <= MIDDLE_LEVEL:
             column = COARSE if level == COARSE_LEVEL else MIDDLE
             out[column], out[column + 1] = find_next_zero(
                 x, misfit, first, stop, noise, tables, state
             )
-            copy(x, state.start)
-            state.scalars[START_MISFIT] = misfit
-            if level == MIDDLE_LEVEL and out[MIDDLE_SD] > GATE_SD:
-                return NO_MISFIT
-        elif misfit > FAILED_MISFIT * (stop - first):
-            return NO_MISFIT
-    copy(x, state.start)
-    return misfit
+        copy(x, state.start)
+        state.scalars[START_LEVEL], state.scalars[START_MISFIT] = level, misfit
+        if level == MIDDLE_LEVEL and out[MIDDLE_SD] > GATE_SD:
+            break
+    return True
 
 
 @cached(**KERNEL)
@@ -244,8 +238,7 @@ def append_spacings(
     A forecast looks back on `context` spacings at most.
     """
     tables, state = by_reference(tables_given), by_reference(state_given)
-    scalars, x, finest = state.scalars, state.x, noise_levels[len(noise_levels) - 1]
-    middle = noise_levels[MIDDLE_LEVEL]
+    scalars, x, last_level = state.scalars, state.x, len(noise_levels) - 1
     for t in range(len(spacing)):
         n, row = int(scalars[COUNT]) + 1, out[t]
         state.u[0, n - 1] = state.u[0, n - 2] + spacing[t]
@@ -254,16 +247,18 @@ def append_spacings(
             continue
         first, misfit = max(0, n - 1 - context), scalars[LAST_MISFIT]
         error, claimed = abs(spacing[t] - scalars[LAST_FORECAST]), scalars[LAST_SD]
+        level = int(scalars[LEVEL])
         confirmed = (
-            claimed < CONFIRMED_SD and error < CONFIRMED_ERROR_SDS * claimed + CONFIRMED_ERROR
+            level == last_level
+            and claimed < CONFIRMED_SD
+            and error < CONFIRMED_ERROR_SDS * claimed + CONFIRMED_ERROR
         )
-        solved = scalars[SOLVED] > 0
-        noise = finest if solved else middle
         due = n <= RESTART_ZEROS or n % RESTART_EVERY == 0 or claimed == 0
-        from_scratch = not confirmed and due
+        from_scratch, solved = due and not confirmed, level > MIDDLE_LEVEL
         if solved or not from_scratch:
             # In full where a zero leaves the context or the form changes.
             warm = n - 1 <= context and is_dual(n - first, state) == is_dual(n - 1 - first, state)
+            noise = noise_levels[level]
             if warm:
                 linearize(x, n - 1, n, tables, state)
                 set_targets(x, n - 1, n, state)
@@ -272,29 +267,30 @@ def append_spacings(
             else:
                 misfit = NOT_FACTORED
             misfit = fit(x, misfit, first, n, noise, GAIN_TOLERANCE, tables, state)
-            from_scratch = from_scratch or (solved and misfit > FAILED_MISFIT * n)
+            failed = misfit > FAILED_MISFIT * (n - first)
+            from_scratch, solved = from_scratch or (solved and failed), solved and not failed
         if from_scratch:
-            found = restart(first, n, noise_levels, tables, state, row)
-            good = solved and misfit < FAILED_MISFIT * n and row[MIDDLE_SD] < GATE_SD
-            if not good:
+            factored = restart(first, n, noise_levels, tables, state, row)
+            found, found_level = scalars[START_MISFIT], int(scalars[START_LEVEL])
+            better = found_level > level or (found_level == level and found < misfit)
+            if better or not solved or row[MIDDLE_SD] > GATE_SD:
                 copy(state.start, x)
-                solved, misfit = False, scalars[START_MISFIT]
-            if found < NO_MISFIT and (found < misfit or not good):
-                copy(state.start, x)
-                solved, misfit = True, found
-            elif good or row[MIDDLE_SD] < GATE_SD:  # what is factored is not this solution
-                again = finest if solved else middle
-                misfit = fit(x, NOT_FACTORED, first, n, again, GAIN_TOLERANCE, tables, state)
-            noise = finest if solved else middle
+                misfit, level = found, found_level
+            else:
+                factored = False
+            if not factored:
+                noise = noise_levels[level]
+                misfit = fit(x, NOT_FACTORED, first, n, noise, GAIN_TOLERANCE, tables, state)
+        noise = noise_levels[level]
         row[SPACING], row[SD] = find_next_zero(x, misfit, first, n, noise, tables, state)
         row[MISFIT] = misfit
         if not from_scratch:
             row[MIDDLE] = row[COARSE] = row[SPACING]
             row[MIDDLE_SD] = row[COARSE_SD] = row[SD]
-        scalars[SOLVED], scalars[LAST_MISFIT] = solved, misfit
+        scalars[LEVEL], scalars[LAST_MISFIT] = level, misfit
         scalars[LAST_FORECAST], scalars[LAST_SD] = row[SPACING], row[SD]
     n, misfit = int(scalars[COUNT]), scalars[LAST_MISFIT]
-    noise, last, first = finest if scalars[SOLVED] > 0 else middle, n - 1, max(0, n - 1 - context)
+    noise, last, first = noise_levels[int(scalars[LEVEL])], n - 1, max(0, n - 1 - context)
     end = state.u[0, last]
     for t in range(len(spacing), len(out)):  # the last zero stands where the forecast before put it
         row = out[t]
@@ -337,8 +333,7 @@ class SequentialSolver:
     @property
     def noise(self) -> float:
         """That of the last solution."""
-        solved = self.state.scalars[SOLVED] > 0
-        return float(self.noise_levels[-1 if solved else MIDDLE_LEVEL])
+        return float(self.noise_levels[int(self.state.scalars[LEVEL])])
 
     def __init__(
         self, height: float, capacity: int, context: int | None = None, noise: float = 0.0
