@@ -182,7 +182,7 @@ def test_the_posterior_deviation_is_that_of_the_inverse_matrix(solution, noise):
     riemann_siegel_model.linearize(state.x, base, base + 3, tables, state)
     expected = residuals_as_written(state.x, places, height)[1]
     scaled = expected * state.prior_sd
-    variances = least_squares.posterior_variances(scaled, noise, state)
+    variances = np.square(least_squares.posterior_vectors(scaled, noise, state)).sum(1)
     for k, row in enumerate(expected):
         sd = np.sqrt(row @ covariance @ row)
         assert least_squares.posterior_sd(base + k, noise, state) == pytest.approx(sd, rel=1e-5)

@@ -93,7 +93,7 @@ def features(table: Floats) -> Floats:
         found.append(z[:, at])
         found.append(slope[:, at])
     found += [z * slope, z * z_sd, z / np.sqrt(slope**2 + z_sd**2 + 1)]
-    return np.stack(found, -1) * (table[..., ROOT] == 0)[..., None]
+    return np.asarray(np.stack(found, -1) * (table[..., ROOT] == 0)[..., None])
 
 
 def fit(table: Floats, truth: Floats) -> LawAhead:

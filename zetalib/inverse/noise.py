@@ -19,7 +19,7 @@ import math
 import numpy as np
 
 from zetalib.compute import map_threads
-from zetalib.inverse.riemann_siegel_model import COUNT, SOLVED
+from zetalib.inverse.riemann_siegel_model import COUNT
 from zetalib.inverse.solver import (
     COLUMNS,
     LOWEST_NOISE,
@@ -47,11 +47,14 @@ BETTER = 6.0
 
 
 def log_evidence(solver: SequentialSolver) -> float:
-    """Log probability of a solved stretch under the solver's noise, but for a constant."""
+    """Log probability of a stretch under the solver's last noise, but for a constant.
+
+    -inf where no solution passes it.
+    """
     state, n, unknowns = solver.state, int(solver.state.scalars[COUNT]), len(solver.state.x)
-    if not state.scalars[SOLVED]:
-        return -math.inf
     noise = solver.noise
+    if noise > solver.noise_levels[-1]:
+        return -math.inf
     if n <= unknowns:
         log_det = 2 * np.log(np.abs(state.diagonal[:n])).sum()
     else:
@@ -63,7 +66,7 @@ def log_evidence(solver: SequentialSolver) -> float:
 def is_suspect(solver: SequentialSolver) -> bool:
     """Whether a stretch solved once does not fit the noise, or is not solved though it is long."""
     zeros = int(solver.state.scalars[COUNT])
-    unsolved = not solver.state.scalars[SOLVED] and zeros >= LONG
+    unsolved = solver.noise > solver.noise_levels[-1] and zeros >= LONG
     return bool(unsolved or solver.misfit > SUSPECT * zeros)
 
 
@@ -118,10 +121,7 @@ def follow(spacing: Floats, height: float, noise: float | None = None) -> Floats
 
 def _followed(spacing: Floats, height: float, noise: float, start: int) -> Floats:
     """Forecasts after spacings `start` ... of a stretch with a noise."""
-    found = SequentialSolver(height, len(spacing), noise=noise).append(spacing, start)
-    if noise > LOWEST_NOISE:  # the next zero is given no better than those before
-        found[:, SD] = np.hypot(found[:, SD], noise)
-    return found
+    return SequentialSolver(height, len(spacing), noise=noise).append(spacing, start)
 
 
 def forecasts(spacing: Floats, height: Floats, noise: float | None = None) -> Floats:

@@ -283,6 +283,7 @@ def append_spacings(
                 misfit = fit(x, NOT_FACTORED, first, n, noise, GAIN_TOLERANCE, tables, state)
         noise = noise_levels[level]
         row[SPACING], row[SD] = find_next_zero(x, misfit, first, n, noise, tables, state)
+        row[SD] = math.sqrt(row[SD] ** 2 + noise**2)  # the next zero is given no better than others
         row[MISFIT] = misfit
         if not from_scratch:
             row[MIDDLE] = row[COARSE] = row[SPACING]

@@ -114,14 +114,14 @@ def find_height(spacing: Floats, low: float, high: float) -> Place:
         solver.append(spacing, len(spacing) - 1)
         best.append((log_evidence(solver), _refined(solver)))
     best.sort(reverse=True)
-    evidence, log_height = best[0]
+    highest, log_height = best[0]
     others = [e for e, other in best if abs(other - log_height) > SAME]
-    margin = evidence - max(others, default=-math.inf)
-    return Place(math.exp(log_height), evidence, margin if math.isfinite(evidence) else 0.0)
+    margin = highest - max(others, default=-math.inf)
+    return Place(math.exp(log_height), highest, margin if math.isfinite(highest) else 0.0)
 
 
 def _refined(solver: SequentialSolver) -> float:
-    """log T by a solution: of the height it was given, and of the scale that it found."""
+    """Log of T by a solution: of the height it was given, and of the scale that it found."""
     height = float(solver.state.scalars[0])
     rho = math.log(height / (2 * math.pi)) / (2 * math.pi)
     stretch = 1 + float(solver.state.x[solver.tables.scale])
