@@ -69,8 +69,10 @@ def test_memory_fades_a_step_at_a_time(network, contexts):
 def test_steps_that_fade_share_one_solution_of_the_zeros(contexts, defaults, monkeypatch):
     m = changed(defaults.model, layers=1, heads=2, width=16, lags=1, components=4, inversion=True)
     network = SpacingMDN(m, changed(defaults.memory, kind="prefix", slots=4), 31).eval()
-    solved, real = [], extrapolate.solved
-    monkeypatch.setattr(extrapolate, "solved", lambda *given: solved.append(1) or real(*given))
+    solved, real = [], extrapolate.solve_at_end
+    monkeypatch.setattr(
+        extrapolate, "solve_at_end", lambda *given: solved.append(1) or real(*given)
+    )
     followed, follow = [], solver.forecasts
     monkeypatch.setattr(solver, "forecasts", lambda s, h: followed.append(len(s)) or follow(s, h))
     rollout.rollout(interventions.forecaster(network, fade=0.5), contexts, HEIGHTS, 4)

@@ -158,9 +158,12 @@ def factor(first: int, stop: int, noise: float, state: State) -> None:
             for i in range(k + length + 1):
                 v[k, i] = work[i, lane]
             make_reflector(k, length, state)
-            dot = broadcast(0.0)
-            for i in range(k, k + length + 1):
-                dot = dot + v[k, i] * load(work, i, 0)
+            d0, d1, d2, d3 = broadcast(0.0), broadcast(0.0), broadcast(0.0), broadcast(0.0)
+            for i in range(k, k + length + 1, 4):  # v ends in zeros
+                d0, d1 = d0 + v[k, i] * load(work, i, 0), d1 + v[k, i + 1] * load(work, i + 1, 0)
+                d2 = d2 + v[k, i + 2] * load(work, i + 2, 0)
+                d3 = d3 + v[k, i + 3] * load(work, i + 3, 0)
+            dot = (d0 + d1) + (d2 + d3)
             for i in range(k, k + length + 1):
                 store(work, i, 0, load(work, i, 0) - v[k, i] * dot)
     state.scalars[FACTORED] = zeros

@@ -174,7 +174,8 @@ def find_next_zero(
     guess = (left * below - right * above) / (below - above)
     state.u[0, base] = last + guess
     linearize(x, base, base + 1, tables, state)
-    sd = posterior_sd(base, noise, state)
+    # The next zero will have the noise of those before.
+    sd = math.sqrt(posterior_sd(base, noise, state) ** 2 + noise**2)
     steepness = state.slope[base] ** 2
     # From the residual, Z / sqrt(slope^2 + 1), to the root.
     by_root = (steepness + 1) / (steepness + SQUARED_SLOPE_OFFSET)
