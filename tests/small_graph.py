@@ -30,7 +30,7 @@ SMALL = {
         "checkpoint_every": 10,
         "threads": 1,
     },
-    "calibrate": {"ahead": 5, "trajectories": 99},
+    "calibrate": {"ahead": 5, "contexts": 60, "trajectories": 99},
     "evaluate": {"contexts": [16, 31], "horizons": [5, 40], "trajectories": 100, "explicit": 2},
     "distill": {
         "statistics": ["mean", "q0.9"],

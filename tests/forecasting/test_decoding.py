@@ -10,7 +10,7 @@ from conftest import changed
 from zetalib.densities.mixture import Mixture
 from zetalib.forecasting import forecasts, rollout
 from zetalib.forecasting.decoding import Decoder, Growing, Recomputed
-from zetalib.inverse import extrapolate, solver
+from zetalib.inverse import extrapolate, noise
 from zetalib.inverse.solutions import Extrapolation, SolutionCache
 from zetalib.network.model import SpacingMDN
 
@@ -176,7 +176,7 @@ def test_what_is_prepared_is_not_solved_again(defaults, monkeypatch):
         fresh = other.begin(contexts(), HEIGHTS, 3)
         one.prepare(contexts(), HEIGHTS, 3)
         with monkeypatch.context() as patch:
-            patch.setattr(solver, "forecasts", None)
+            patch.setattr(noise, "forecasts", None)
             patch.setattr(extrapolate, "ahead", None)
             assert distance(one.begin(contexts(), HEIGHTS, 3), fresh) == 0
             for spacing in contexts(1, 3).T:

@@ -11,7 +11,7 @@ from zetalib.errors import ZetaError
 from zetalib.forecasting import ahead, forecasts, interventions, rollout
 from zetalib.forecasting.decoding import Decoder, Recomputed
 from zetalib.forecasting.stretches import contexts_and_futures
-from zetalib.inverse import extrapolate, solver
+from zetalib.inverse import extrapolate, noise
 from zetalib.network.memory import Intervention
 from zetalib.network.model import SpacingMDN, learn_centroid, solver_of
 from zetalib.params import check
@@ -73,8 +73,10 @@ def test_steps_that_fade_share_one_solution_of_the_zeros(contexts, defaults, mon
     monkeypatch.setattr(
         extrapolate, "solve_at_end", lambda *given: solved.append(1) or real(*given)
     )
-    followed, follow = [], solver.forecasts
-    monkeypatch.setattr(solver, "forecasts", lambda s, h: followed.append(len(s)) or follow(s, h))
+    followed, follow = [], noise.forecasts
+    monkeypatch.setattr(
+        noise, "forecasts", lambda s, *given: followed.append(len(s)) or follow(s, *given)
+    )
     rollout.rollout(interventions.forecaster(network, fade=0.5), contexts, HEIGHTS, 4)
     assert len(solved) == len(contexts) and followed == [len(contexts)]
 

@@ -6,7 +6,7 @@ import safetensors.numpy
 from conftest import zeros
 
 from zetalib.errors import ZetaError
-from zetalib.inverse import extrapolate, solutions, solver
+from zetalib.inverse import extrapolate, noise, solutions, solver
 from zetalib.inverse.solutions import Extrapolation, Solution, SolutionCache
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
@@ -23,7 +23,7 @@ def stretches():
 
 @pytest.fixture(scope="module")
 def solved(stretches):
-    return solver.forecasts(*stretches)
+    return noise.forecasts(*stretches)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def tables(stretches, solved):
 
 def refuse(monkeypatch):
     """From now on nothing may be solved."""
-    monkeypatch.setattr(solver, "forecasts", None)
+    monkeypatch.setattr(noise, "forecasts", None)
     monkeypatch.setattr(extrapolate, "ahead", None)
 
 
@@ -58,11 +58,11 @@ def test_known_computes_what_is_missing(stretches, solved, monkeypatch):
     known, computed = SolutionCache(), []
     known.add(spacing[:2], height[:2], solved[:2, :60])
 
-    def forecasts(s, h):
+    def forecasts(s, h, _):
         computed.extend(h.tolist())
         return np.zeros((*s.shape, 7))
 
-    monkeypatch.setattr(solver, "forecasts", forecasts)
+    monkeypatch.setattr(noise, "forecasts", forecasts)
     found = known.stacked(spacing, height)
     assert np.array_equal(found[:2], solved[:2, :60]) and not found[2:].any()
     assert computed == height[2:].tolist()
@@ -74,7 +74,7 @@ def test_known_never_gives_another_stretch(stretches, solved, monkeypatch):
     spacing, height = stretches[0][:1, :60], stretches[1][:1]
     known = SolutionCache()
     known.add(spacing, height, solved[:1, :60])
-    monkeypatch.setattr(solver, "forecasts", lambda s, _: np.full((*s.shape, 7), -1.0))
+    monkeypatch.setattr(noise, "forecasts", lambda s, *_: np.full((*s.shape, 7), -1.0))
     other = spacing.copy()
     other[0, 59] += 1e-15  # beyond the key
     assert (known.stacked(other, height) == -1).all()
@@ -86,7 +86,7 @@ def test_known_never_gives_another_stretch(stretches, solved, monkeypatch):
 def test_saved_forecasts_come_back(tmp_path, stretches, solved, monkeypatch):
     path = tmp_path / "known.safetensors"
     solutions.save(path, *stretches, solved)
-    monkeypatch.setattr(solver, "forecasts", None)
+    monkeypatch.setattr(noise, "forecasts", None)
     assert np.array_equal(solutions.load(path).stacked(*stretches), solved)
 
 
@@ -156,9 +156,10 @@ def test_zeros_ahead_are_computed_where_they_are_missing(stretches, solved, tabl
     cache.add(*stretches, solved)
     cache.add_ahead(spacing[:2], height[:2], tables[:2])
 
-    def ahead(s, h, misfit, number):
+    def ahead(s, h, misfit, number, noise):
+        assert noise is None
         computed.append((len(s), h, misfit))
-        return np.full((number, 2), -1.0)
+        return np.full((number, len(extrapolate.COLUMNS)), -1.0)
 
     monkeypatch.setattr(extrapolate, "ahead", ahead)
     found = cache.ahead(spacing, height, STEPS)
@@ -219,8 +220,14 @@ def test_a_split_has_what_is_inverted_and_what_rollouts_start_from(
         (lambda t: {90: t}, "zeros ahead of 90 spacings have shape"),
         (lambda t: {CONTEXT: t.astype(np.float32)}, "ahead_60 holds float32"),
         (lambda t: {CONTEXT: np.where(t == t[0, 0, 0], np.nan, t)}, "ahead_60 holds float64 or"),
-        (lambda t: {CONTEXT: t * [1.0, 0.0]}, "a standard deviation ahead of 60 spacings is not"),
-        (lambda t: {CONTEXT: t * [1.0, -1.0]}, "a standard deviation ahead of 60 spacings is not"),
+        (
+            lambda t: {CONTEXT: t * [1.0, 0.0, *[1.0] * 5]},
+            "a standard deviation ahead of 60 spacings is not",
+        ),
+        (
+            lambda t: {CONTEXT: t * [1.0, -1.0, *[1.0] * 5]},
+            "a standard deviation ahead of 60 spacings is not",
+        ),
     ],
 )
 def test_saved_zeros_ahead_that_mean_nothing_are_refused(
@@ -259,7 +266,7 @@ def test_what_is_fed_back_moves_the_next_forecast_not_the_zeros(
         fed = solved[:, CONTEXT - 1, 0] + off
         run.step(fed)
         found = np.stack(run.recent(CONTEXT + 1), -1)
-        place, deviation = tables[:, 1].T
+        place, deviation = tables[:, 1, :2].T
         for column in (0, 2, 4):
             assert np.array_equal(found[:, -1, column], np.clip(place - fed, 0.05, 3.5))
             assert np.array_equal(found[:, -1, column + 1], deviation)
@@ -304,8 +311,10 @@ def test_copies_go_on_apart(cache, stretches):
 @pytest.fixture
 def counted(monkeypatch):
     """Shapes followed, and lengths of contexts whose zeros ahead are found, as they come."""
-    followed, read, follow, ahead = [], [], solver.forecasts, extrapolate.ahead
-    monkeypatch.setattr(solver, "forecasts", lambda s, h: followed.append(s.shape) or follow(s, h))
+    followed, read, follow, ahead = [], [], noise.forecasts, extrapolate.ahead
+    monkeypatch.setattr(
+        noise, "forecasts", lambda s, *given: followed.append(s.shape) or follow(s, *given)
+    )
     monkeypatch.setattr(
         extrapolate, "ahead", lambda s, *given: read.append(len(s)) or ahead(s, *given)
     )

@@ -11,7 +11,7 @@ from conftest import changed
 from zetalib.data.window import Windows
 from zetalib.errors import ZetaError
 from zetalib.forecasting import forecasts
-from zetalib.inverse import solver
+from zetalib.inverse import noise
 from zetalib.inverse.solutions import SolutionCache
 from zetalib.network import model
 
@@ -245,7 +245,7 @@ def test_solutions_come_from_the_cache(defaults, monkeypatch):
     stacked = np.random.default_rng(0).uniform(0.1, 1, (4, 16, 7))
     cache = SolutionCache()
     cache.add(x.numpy(), heights.numpy(), stacked)
-    monkeypatch.setattr(solver, "forecasts", None)
+    monkeypatch.setattr(noise, "forecasts", None)
     found = model.solver_of(built, cache)(x.requires_grad_(), heights)
     assert torch.equal(torch.stack(list(found), -1), torch.from_numpy(stacked))
     assert not found.fine.requires_grad

@@ -13,7 +13,7 @@ from test_window import record, write_spacings
 
 from zetalib.data import window
 from zetalib.errors import ZetaError
-from zetalib.inverse import solutions, solver
+from zetalib.inverse import noise, solutions
 from zetalib.network import model
 from zetalib.reports import experiments, markdown_pages, results
 from zetalib.theory.primes import first_primes
@@ -70,7 +70,9 @@ def test_a_run_leaves_a_record_of_its_scores(workspace):
 
 
 def test_its_scores_are_those_of_the_stages(workspace):
-    from zetalib.forecasting import forecasts
+    from functools import partial
+
+    from zetalib.forecasting import forecasts, rollout
     from zetalib.forecasting.decoding import Recomputed
     from zetalib.scoring import evaluate
 
@@ -79,7 +81,7 @@ def test_its_scores_are_those_of_the_stages(workspace):
     tail = window.load(workspace / "data/windows", "val")
     p = experiments.resolve("E0", "mini").evaluate
     every = Recomputed(forecasts.next_spacing(network), network.context)
-    rolled = evaluate.rollouts(tail, every, p)
+    rolled = evaluate.rollouts(tail, partial(rollout.rollout, every, draws=1, seed=p.seed), p)
     found_tail = forecasts.forecast(network, tail)
     metrics, _ = evaluate.evaluate(found_tail, rolled, p)
     for name in ("nll", "mae", "crps", "rmse", "pit_std"):
@@ -307,8 +309,8 @@ def test_what_has_to_be_solved_for_training_is_timed_and_kept(workspace, monkeyp
     took = results._solve(cache, parts, run.scratch)
     assert took > 0
     w = parts[1]
-    wanted = solver.forecasts(w.spacing.numpy()[:, :-1], w.heights().numpy())
-    monkeypatch.setattr(solver, "forecasts", None)  # all is kept
+    wanted = noise.forecasts(w.spacing.numpy()[:, :-1], w.heights().numpy())
+    monkeypatch.setattr(noise, "forecasts", None)  # all is kept
     cache, _ = results._kept(run.params)
     assert results._solve(cache, parts, run.scratch) == took
     found = cache.stacked(w.spacing.numpy()[:, :-1], w.heights().numpy())

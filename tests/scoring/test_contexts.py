@@ -7,7 +7,7 @@ import torch
 from zetalib.baselines import explicit_formula
 from zetalib.data.window import Windows, density
 from zetalib.errors import ZetaError
-from zetalib.inverse import solver
+from zetalib.inverse import noise
 from zetalib.scoring import contexts, skill
 
 RNG = np.random.default_rng(0)
@@ -44,7 +44,7 @@ def test_the_transition_is_found_where_it_was_put(monkeypatch):
     """Forecasts off by 0.3, from 48 spacings known on by about 1e-5, and once by half."""
     truth = {}
 
-    def forecasts(spacing, height):
+    def forecasts(spacing, height, _):
         found = np.zeros((*spacing.shape, 7))
         known = np.arange(1, spacing.shape[1] + 1)
         found[:, :, 1] = np.where(known < 48, 0.3, 1e-5)
@@ -53,7 +53,7 @@ def test_the_transition_is_found_where_it_was_put(monkeypatch):
         found[3, 99, 0] += 0.5
         return found
 
-    monkeypatch.setattr(solver, "forecasts", forecasts)
+    monkeypatch.setattr(noise, "forecasts", forecasts)
     whole = record(200)
     below = contexts.stretches(whole, (50, 100), 100, 12, 8)
     above = contexts.stretches(whole, (100, 200), 100, 20, 8)

@@ -1,5 +1,7 @@
 """Rollouts scored: the model's and, beside them, those that were made once of rivals."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -36,29 +38,28 @@ def p(defaults):
 def test_the_stretches_are_the_same_for_all_and_rivals_stand_beside(windows, p):
     few, rng = np.array([0, 40, 99]), np.random.default_rng(0)
     beside = RolledOut({"AR(2)": rng.random((100, 12)), "few": rng.random((3, 12))}, {"few": few})
-    plain = evaluate.rollouts(windows, Recomputed(mixing), p)
-    found = evaluate.rollouts(windows, Recomputed(mixing), p, {8: beside})
+    roll = partial(rollout.rollout, Recomputed(mixing), draws=1, seed=p.seed)
+    plain = evaluate.rollouts(windows, roll, p)
+    found = evaluate.rollouts(windows, roll, p, {8: beside})
     assert [r.context for r in found] == [8, 24]
     some = stretches.stretches(windows, 100, 24, 12)
     whole = np.column_stack([some.contexts, some.futures])
     for rolled, alone in zip(found, plain, strict=True):
         t = rolled.context
         assert np.array_equal(rolled.futures, whole[:, t : t + 12])
-        own = rollout.rollout(
-            Recomputed(mixing), whole[:, :t], some.heights, 12, draws=1, seed=p.seed
-        )
-        assert np.array_equal(rolled.predicted["mean fed back"], own.mean)
-        assert np.array_equal(rolled.predicted["sample fed back"], own.draws[:, 0])
+        own = roll(whole[:, :t], some.heights, 12)
+        assert np.array_equal(rolled.predicted["expected"], own.mean)
+        assert np.array_equal(rolled.predicted["drawn"], own.draws[:, 0])
         assert (rolled.predicted["always 1"] == 1).all()
-        assert set(alone.predicted) == {"mean fed back", "sample fed back", "always 1"}
+        assert set(alone.predicted) == {"expected", "drawn", "always 1"}
         assert alone.subset == {}
     short, long = found
     assert set(long.predicted) == set(plain[1].predicted) and long.subset == {}
     for name in ("AR(2)", "few"):
         assert np.array_equal(short.predicted[name], beside.predicted[name])
-    there = short.predicted["mean fed back, there"]
-    assert np.array_equal(there, short.predicted["mean fed back"][few])
+    there = short.predicted["expected, there"]
+    assert np.array_equal(there, short.predicted["expected"][few])
     assert {name: rows.tolist() for name, rows in short.subset.items()} == {
         "few": few.tolist(),
-        "mean fed back, there": few.tolist(),
+        "expected, there": few.tolist(),
     }

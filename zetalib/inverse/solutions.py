@@ -151,6 +151,7 @@ class Extrapolation:
     ) -> None:
         t = contexts.shape[1]
         solved = cache.stacked(contexts, heights)
+        cache.add(contexts, heights, solved)  # where nobody has prepared it
         if steps:
             self._ahead = cache.ahead(contexts, heights, steps + 1).repeat(copies, 0)
         self._rows = np.empty((copies * len(contexts), t + steps, solved.shape[2]))
