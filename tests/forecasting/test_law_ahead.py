@@ -4,12 +4,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from conftest import changed
 
+from zetalib.data.window import Windows
 from zetalib.errors import ZetaError
 from zetalib.forecasting import ahead, law_ahead
 from zetalib.forecasting.law_ahead import LawAhead, Laws
 from zetalib.inverse.extrapolate import COLUMNS, PLACE, ROOT, SCORE, SD, SLOPE, Z_SD, Z
 from zetalib.inverse.solutions import SolutionCache
+from zetalib.scoring import coverage
 
 H = 40
 
@@ -126,3 +130,34 @@ def test_rollouts_from_the_law_are_its_spacings(law):
     rolled = ahead.from_law(Laws({16: law}), cache, known, heights, H)
     assert rolled.mean.cumsum(1) == pytest.approx(law.mean(table))
     assert rolled.draws[:, 0].cumsum(1) == pytest.approx(law.draw(table))
+
+
+def test_laws_are_fitted_to_the_windows_given(monkeypatch, defaults):
+    """After each context, to what followed it: with places that are right, residuals are none."""
+    rng = np.random.default_rng(6)
+    spacing = torch.from_numpy(rng.gamma(6, 1 / 6, (60, 32)))
+    windows = Windows(spacing, 32 * torch.arange(60), torch.full((60,), 1e6, dtype=torch.float64))
+    record, asked = spacing.numpy().ravel(), []
+
+    def right(cache, contexts, heights, number):
+        asked.append((contexts.shape, number))
+        starts = [np.flatnonzero(record == s)[0] for s in contexts[:, 0]]
+        t, table = contexts.shape[1], np.zeros((len(contexts), number, len(COLUMNS)))
+        table[..., PLACE] = [record[i + t : i + t + number].cumsum() for i in starts]
+        table[..., SD], table[..., ROOT] = 1e-3, 1
+        return table
+
+    monkeypatch.setattr(SolutionCache, "ahead", right)
+    e = changed(defaults.evaluate, contexts=[8, 16])
+    c = changed(defaults.calibrate, contexts=50, ahead=7)
+    laws = ahead.fit_laws(windows, e, c, SolutionCache())
+    assert asked == [((50, 8), 7), ((50, 16), 7)] and list(laws.by_context) == [8, 16]
+    kind = law_ahead.classes(right(None, record[None, :8], None, 1))[0, 0]
+    assert np.abs(laws.of(8).quantiles[kind]).max() < 1e-9
+
+    found = coverage.report_law(laws, SolutionCache(), windows, e, c)
+    assert list(found) == ["8", "16"]
+    for by_level in found.values():
+        for level in by_level.values():
+            assert level["least"] <= level["coverage"] <= level["most"]
+            assert set(level["width"]) == {str(h) for h in e.horizons if h <= 7}

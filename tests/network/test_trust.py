@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import changed
 
-from tests.conftest import changed
 from zetalib.inverse.solutions import Solution
 from zetalib.network import model, trust
 from zetalib.network.solution_density import MARGINAL, MIDDLE, Experts
