@@ -89,9 +89,9 @@ def controls(count: int) -> Iterator[str]:
     spacing, height, _ = chosen(count)
     rng = np.random.default_rng(0)
     size = len(spacing) * LENGTH
-    points = np.sort(unitary_ensemble.points(size + 1, rng))[: size + 1]
+    points = np.sort(unitary_ensemble.points(1 << size.bit_length(), rng))[: size + 1]
     cases = {
-        "GUE": np.diff(points).reshape(-1, LENGTH),
+        "GUE": np.diff(points / np.diff(points).mean()).reshape(-1, LENGTH),
         "shuffled": rng.permutation(spacing.ravel()).reshape(-1, LENGTH),
         "Poisson": rng.exponential(size=spacing.shape),
     }

@@ -164,6 +164,7 @@ def execute(run: Run, log: Log = print) -> dict[str, Any]:
     folder = _trained(run, fit, trained, log)
     training = json.loads((folder / "training.json").read_text())
     log("scoring")
+    near = fit[max(len(fit) - run.params.calibrate.contexts, 0) :]  # the top: nearest to the tail
     record = {
         "key": key,
         "experiment": run.experiment,
@@ -173,7 +174,7 @@ def execute(run: Run, log: Log = print) -> dict[str, Any]:
         "command": run.command,
         "params": run.params.model_dump(include=set(_DECIDING)),
         **{name: training[name] for name in training if name != "key"},
-        **scores(model.load(folder / "model"), tail, run.params, _kept(run.params)[0], fit),
+        **scores(model.load(folder / "model"), tail, run.params, _kept(run.params)[0], near),
     }
     atomic.write_json(run.record, record)
     s = record["scores"]
