@@ -42,6 +42,7 @@ FILES = {
     Path("data/rollouts"): {
         *(f"calibration_{name}.safetensors" for name in ("intervals", "diagnostics", "laws")),
         "val_scores.safetensors",
+        "val_intervals.safetensors",  # of versions before the law of the zeros ahead
     },
     Path("data/model"): {"weights.safetensors", "config.json"},
     Path("data/formulas"): {"formulas.csv", "formulas.json"},

@@ -92,7 +92,7 @@ def test_the_guard_knows_what_stage_rollouts_writes(defaults):
         for name in wanted
     }
     folder = Path("data/rollouts")
-    assert guard.FILES[folder] == written
+    assert guard.FILES[folder] == written | {"val_intervals.safetensors"}  # of earlier versions
     ours = guard._written(folder)
     for name in written:
         whole = folder / name
